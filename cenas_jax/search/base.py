@@ -1,0 +1,86 @@
+"""The contract of a searcher, and the draws that searchers share."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+SearcherState = Any
+
+
+class Candidates(NamedTuple):
+    """Architectures with what screening found: `estimates` are maximised; a NaN estimate ranks last."""
+
+    codes: Int[Array, "c d"]
+    estimates: Float[Array, "c m"]
+    valid: Bool[Array, " c"]
+
+
+class Searcher(NamedTuple):
+    """Proposes architectures, ranks screened ones and learns from evaluated ones. Pure functions under `jit` and `vmap`."""
+
+    init: Callable[[Key[Array, ""]], SearcherState]
+    """`(key) -> state`."""
+    ask: Callable[..., tuple[Int[Array, "n d"], Bool[Array, " n"]]]
+    """`(key, state, n, pending_codes[p, d], pending_valid[p]) -> (codes[n, d], valid[n])`: distinct architectures of
+    the current region, never an evaluated or a pending (queued, running) one. Where fewer than `n` are left in the whole
+    space, the rest is not valid."""
+    rank: Callable[..., tuple[Int[Array, " n"], Bool[Array, " n"]]]
+    """`(key, state, candidates, n) -> (rows[n], valid[n])`: the rows of the `n` candidates to evaluate, best first."""
+    tell: Callable[[SearcherState, Candidates, Float[Array, "c m"]], tuple[SearcherState, Any]]
+    """`(state, candidates, objectives[c, m]) -> (state, info)`: learns from finished evaluations. NaN objectives mark a
+    failed one, which is never proposed again; a NaN estimate, one that was never screened. `info.overflow` counts the
+    rows beyond the capacity."""
+
+
+def shared_maximum(value: Int[Array, ""]) -> Int[Array, ""]:
+    """`value`, or under `vmap` the maximum over the batch, the same for every member.
+
+    What it decides (a size that is large enough for everyone) must not change results. A branch taken on it stays a
+    branch under `vmap`, where a branch on each member's own value would become a select that runs every side.
+    """
+    return _shared_maximum(value)
+
+
+@jax.custom_batching.custom_vmap
+def _shared_maximum(value):
+    return value
+
+
+@_shared_maximum.def_vmap
+def _(axis_size, in_batched, value):
+    return (_shared_maximum(value.max(axis=0)) if in_batched[0] else _shared_maximum(value)), False
+
+
+def random_ranks(key: Key[Array, ""], count: Int[Array, ""], n: int) -> Int[Array, " n"]:
+    """The first `n` places of a pseudo-random permutation of `0 .. count - 1`; places from `count` on are meaningless.
+
+    Swap-or-not (Hoang, Morris & Rogaway 2012): a keyed bijection of a domain of any, traced, size, evaluated where it is
+    needed, so that drawing without replacement costs O(n) whatever `count` is.
+    """
+    rounds = 24
+    words = jax.random.bits(key, (rounds, 2), jnp.uint32)
+    size = jnp.maximum(count, 1).astype(jnp.uint32)
+
+    def swap_or_not(place, word):
+        partner = (word[0] % size + size - place) % size
+        mixed = jnp.maximum(place, partner) ^ word[1]
+        for multiplier in (0x7FEB352D, 0x846CA68B):  # an avalanche of the pair's larger member, the same for both
+            mixed = (mixed ^ (mixed >> 16)) * jnp.uint32(multiplier)
+        return jnp.where(mixed >> 31 == 1, partner, place), None
+
+    start = jnp.arange(n, dtype=jnp.uint32) % size
+    places, _ = jax.lax.scan(swap_or_not, start, words, unroll=4)
+    return places.astype(jnp.int32)
+
+
+def draw_without_replacement(
+    key: Key[Array, ""], mask: Bool[Array, " size"], n: int
+) -> tuple[Int[Array, " n"], Bool[Array, " n"]]:
+    """`n` distinct positions where `mask` is True, uniformly, with `valid[n]`: False once they are used up."""
+    passed = jnp.cumsum(mask, dtype=jnp.int32)
+    ranks = random_ranks(key, passed[-1], n)
+    positions = jnp.searchsorted(passed, ranks + 1, method="scan_unrolled").astype(jnp.int32)
+    return jnp.minimum(positions, mask.shape[0] - 1), jnp.arange(n) < passed[-1]

@@ -1,0 +1,77 @@
+"""A small Gaussian process that corrects a supernet's estimates with the evaluations made so far.
+
+A supernet filters bad architectures but hardly orders good ones (Kendall tau about 0 inside the true top 1,000 of
+NAS-Bench-201). What it says is a feature here, beside the architecture itself:
+
+    k(a, b) = exp(-hamming(a, b) / l) + e_a e_b + noise
+
+with `e` the standardised estimate. The length `l` and the noise are chosen on a grid by marginal likelihood, the
+amplitude in closed form (Rasmussen & Williams 2006, sections 2.2 and 5.4.1).
+"""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+GRID = tuple(itertools.product((1.0, 2.0, 4.0, 8.0), (1e-3, 1e-2, 1e-1)))
+"""Pairs of Hamming length and noise variance, relative to the amplitude."""
+
+
+def posterior(
+    one_hot: Float[Array, "n h"],
+    estimate: Float[Array, " n"],
+    target: Float[Array, " n"],
+    valid: Bool[Array, " n"],
+    query_one_hot: Float[Array, "c h"],
+    query_estimate: Float[Array, " c"],
+) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
+    """Posterior mean and standard deviation of `target` at the query architectures, in the target's unit.
+
+    Rows that are not `valid`, or whose target is NaN, teach nothing. A NaN estimate counts as an average one. Without
+    any row the mean is 0 and the deviation 1.
+    """
+    valid = valid & ~jnp.isnan(target)
+    mean, deviation = _moments(target, valid)
+    y = jnp.where(valid, (target - mean) / deviation, 0)
+    known = valid & ~jnp.isnan(estimate)
+    estimate_mean, estimate_deviation = _moments(estimate, known)
+
+    def standardise(values):
+        return jnp.nan_to_num((values - estimate_mean) / estimate_deviation, nan=0.0)
+
+    e, query_e = jnp.where(known, standardise(estimate), 0), standardise(query_estimate)
+    both = valid[:, None] & valid[None, :]
+    entries = one_hot[0].sum()  # number of entries of an architecture
+    distance = entries - one_hot @ one_hot.T
+    query_distance = entries - query_one_hot @ one_hot.T
+    count = jnp.maximum(valid.sum(), 1)
+
+    def fit(length_and_noise):
+        length, noise = length_and_noise
+        gram = jnp.where(both, jnp.exp(-distance / length) + e[:, None] * e[None, :], 0)
+        factor = jnp.linalg.cholesky(gram + jnp.diag(jnp.where(valid, noise, 1.0)))
+        weights = jax.scipy.linalg.cho_solve((factor, True), y)
+        amplitude = jnp.maximum(y @ weights / count, 1e-12)
+        evidence = -0.5 * count * jnp.log(amplitude) - jnp.where(valid, jnp.log(jnp.diag(factor)), 0).sum()
+        return jnp.where(jnp.isfinite(evidence), evidence, -jnp.inf)
+
+    grid = jnp.asarray(GRID, y.dtype)
+    length, noise = grid[jnp.argmax(jax.lax.map(fit, grid))]
+    gram = jnp.where(both, jnp.exp(-distance / length) + e[:, None] * e[None, :], 0)
+    factor = jnp.linalg.cholesky(gram + jnp.diag(jnp.where(valid, noise, 1.0)))
+    weights = jax.scipy.linalg.cho_solve((factor, True), y)
+    amplitude = jnp.maximum(y @ weights / count, 1e-12)
+    cross = jnp.where(valid[None, :], jnp.exp(-query_distance / length) + query_e[:, None] * e[None, :], 0)
+    explained = (jax.scipy.linalg.solve_triangular(factor, cross.T, lower=True) ** 2).sum(axis=0)
+    variance = amplitude * jnp.maximum(1 + query_e**2 - explained, 0)
+    return mean + deviation * (cross @ weights), deviation * jnp.sqrt(variance)
+
+
+def _moments(values, valid):
+    """Mean and standard deviation of the valid entries; 0 and 1 where there are none, or no spread."""
+    count = jnp.maximum(valid.sum(), 1)
+    mean = jnp.where(valid, values, 0).sum() / count
+    variance = jnp.where(valid, (values - mean) ** 2, 0).sum() / count
+    return mean, jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1)), 1.0)

@@ -1,0 +1,20 @@
+"""LaMOO: learning space partitions for multi-objective optimisation."""
+
+from cenas_jax.search.lamoo.searcher import LamooConfig, LamooState, lamoo
+from cenas_jax.search.lamoo.svm import SVM, SVMConfig, make_kernel, svm_decision, svm_fit
+from cenas_jax.search.lamoo.tree import Region, TreeConfig, partition, region_depth
+
+__all__ = [
+    "SVM",
+    "LamooConfig",
+    "LamooState",
+    "Region",
+    "SVMConfig",
+    "TreeConfig",
+    "lamoo",
+    "make_kernel",
+    "partition",
+    "region_depth",
+    "svm_decision",
+    "svm_fit",
+]

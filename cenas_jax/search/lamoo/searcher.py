@@ -1,0 +1,128 @@
+"""LaMOO as an ask/tell searcher: draw in the best region, rank what was screened, partition again when results arrive."""
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from cenas_jax.pareto import Archive, archive_add, archive_init, archive_valid
+from cenas_jax.search.base import Candidates, Searcher, draw_without_replacement, shared_maximum
+from cenas_jax.search.gaussian_process import posterior
+from cenas_jax.search.lamoo.svm import make_kernel
+from cenas_jax.search.lamoo.tree import PartitionInfo, Region, TreeConfig, partition, region_depth
+from cenas_jax.search.random import TakenMask, first_valid
+from cenas_jax.search.ranking import by_dominance, by_hypervolume_gain
+from cenas_jax.spaces.base import SearchSpace
+
+SMALLEST_PARTITION = 64
+
+
+@dataclass(frozen=True)
+class LamooConfig:
+    """The searcher: its partition, its choice inside the region, and how many evaluations it can hold."""
+
+    capacity: int = 1024
+    """Most evaluations of one search; more are an error."""
+    choice: Literal["random", "estimate", "corrected"] = "estimate"
+    """Order of the screened candidates: as drawn, by dominance number of their estimates (as published), or by the
+    hypervolume gain of estimates corrected by a Gaussian process (two objectives)."""
+    isomorphs_differ: bool = False
+    """True: an isomorph of an evaluated architecture may be proposed."""
+    tree: TreeConfig = field(default_factory=TreeConfig)
+
+    def __post_init__(self):
+        if self.capacity < 1:
+            raise ValueError(f"LamooConfig: capacity must be positive, got {self.capacity}")
+
+
+class LamooState(NamedTuple):
+    """What was evaluated, and the region found from it."""
+
+    archive: Archive
+    estimates: Float[Array, "capacity m"]  # of the archive's rows; NaN where never screened
+    evaluated: Bool[Array, " size"]
+    region: Region
+
+
+class LamooInfo(NamedTuple):
+    overflow: Int[Array, ""]
+    partition: PartitionInfo
+
+
+def lamoo(space: SearchSpace, reference_point: Float[Array, " m"], config: LamooConfig) -> Searcher:
+    """LaMOO on a tabular space, whose architectures are all scored by the region's SVMs, so that draws are exact.
+
+    Where fewer architectures than asked for are left in the region, its deepest constraint is dropped, then the next:
+    an empty region never stalls the search. `reference_point` is the hypervolume's, in the maximised sense.
+    """
+    objectives = reference_point.shape[0]
+    if config.choice == "corrected" and objectives != 2:
+        raise ValueError(f"choice='corrected' ranks by two-objective hypervolume gain, but there are {objectives}")
+    taken = TakenMask(space, config.isomorphs_differ)
+    space_features = space.features(space.codes(jnp.arange(space.size)))
+    kernel = make_kernel(config.tree.svm, space_features.shape[1])
+    space_static = kernel.static(space_features)
+
+    def split(size: int, archive: Archive) -> tuple[Region, PartitionInfo]:
+        x = space.features(archive.codes[:size])
+        valid = archive_valid(archive)[:size]
+        return partition(kernel, x, archive.objectives[:size], valid, reference_point, config.tree, config.capacity)
+
+    def init(key):
+        archive = archive_init(config.capacity, len(space.num_choices), objectives)
+        region, _ = split(SMALLEST_PARTITION, archive)
+        return LamooState(archive, jnp.full_like(archive.objectives, jnp.nan), taken.empty(), region)
+
+    def ask(key, state, n, pending_codes, pending_valid):
+        occupied = taken.mark(state.evaluated, pending_codes, pending_valid)
+        depth = jnp.where(taken.spread(occupied), -1, region_depth(kernel, state.region, space_static))
+        left = jnp.stack([(depth >= least).sum() for least in range(config.tree.depth + 1)])
+        least = jnp.max(jnp.where(left >= n, jnp.arange(config.tree.depth + 1), 0))
+        positions, valid = draw_without_replacement(key, depth >= least, n)
+        return space.codes(positions), valid
+
+    def rank(key, state, candidates: Candidates, n: int):
+        if config.choice == "random":
+            return first_valid(candidates.valid, n)
+        if config.choice == "estimate":
+            return by_dominance(candidates, n)
+        evaluated = archive_valid(state.archive)
+        one_hot, query = space.one_hot(state.archive.codes), space.one_hot(candidates.codes)
+        predicted = [
+            posterior(
+                one_hot,
+                state.estimates[:, j],
+                state.archive.objectives[:, j],
+                evaluated,
+                query,
+                candidates.estimates[:, j],
+            )[0]
+            for j in range(objectives)
+        ]
+        return by_hypervolume_gain(
+            jnp.stack(predicted, axis=1), candidates.valid, state.archive.objectives, evaluated, reference_point, n
+        )
+
+    def tell(state, candidates: Candidates, results):
+        archive, overflow = archive_add(state.archive, candidates.codes, results, candidates.valid)
+        estimates = state.estimates.at[
+            jnp.where(candidates.valid, state.archive.count + jnp.cumsum(candidates.valid) - 1, config.capacity)
+        ].set(candidates.estimates, mode="drop")
+        evaluated = taken.mark(state.evaluated, candidates.codes, candidates.valid)
+        # The partition is compiled for a few sizes; the smallest that holds every search of the batch runs.
+        sizes = _partition_sizes(config.capacity)
+        smallest = shared_maximum(jnp.searchsorted(jnp.asarray(sizes), archive.count))
+        branches = [lambda archive, size=size: split(size, archive) for size in sizes]
+        region, info = jax.lax.switch(smallest, branches, archive)
+        return LamooState(archive, estimates, evaluated, region), LamooInfo(overflow, info)
+
+    return Searcher(init, ask, rank, tell)
+
+
+def _partition_sizes(capacity: int) -> tuple[int, ...]:
+    sizes = [SMALLEST_PARTITION]
+    while sizes[-1] < capacity:
+        sizes.append(min(capacity, sizes[-1] * 2 if sizes[-1] < 256 else sizes[-1] + sizes[-1] // 2))
+    return tuple(sizes)

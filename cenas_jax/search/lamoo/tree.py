@@ -1,0 +1,205 @@
+"""LaMOO's partition of a search space: a binary tree of SVMs over the evaluated architectures, and its best region.
+
+A node with more than `min_samples` evaluated architectures and a depth below `depth` is split: its better half by
+dominance number is "good", an SVM learns the boundary, and the halves become its children (Zhao et al. 2022, "Multi-
+objective Optimization by Learning Space Partitions", sections 3.1 and 3.2). A leaf's value is the hypervolume of its
+samples plus an exploration bonus; the SVMs on the path to the chosen leaf bound the *region*.
+
+Two things keep this cheap. With children by label the tree needs no SVM at all, so only the (at most three) machines
+on the chosen path are fitted, on 1, 1/2 and 1/4 of the samples. And everything of one level is one masked operation.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from cenas_jax.pareto import dominance_counts, grouped_hypervolume_2d, hypervolume
+from cenas_jax.search.lamoo.svm import SVM, Kernel, SVMConfig, svm_decision, svm_fit, svm_pad
+
+
+@dataclass(frozen=True)
+class TreeConfig:
+    """Shape and rules of the partition."""
+
+    depth: int = 3
+    """Most splits on a path."""
+    min_samples: int = 10
+    """A node splits when it holds more samples than this."""
+    selection: Literal["leaf", "descent", "greedy"] = "leaf"
+    """The leaf with the best upper confidence bound, the descent to the better child at every split, or the leaf with
+    the greatest hypervolume."""
+    children: Literal["label", "prediction"] = "label"
+    """Samples go to the half they were labelled with (as published), or to the side of the boundary they lie on."""
+    exploration: float = 0.1
+    """Cp of the bound `value + 2 Cp sqrt(2 ln n_parent / n)`."""
+    exploration_is_share: bool = True
+    """Cp as a share of the hypervolume of all samples (10 % is the rule of thumb), or in the hypervolume's unit."""
+    svm: SVMConfig = field(default_factory=SVMConfig)
+
+    def __post_init__(self):
+        if not 1 <= self.depth <= 6:
+            raise ValueError(f"TreeConfig: depth must be 1 to 6, got {self.depth}")
+        if self.min_samples < 2 or self.exploration < 0:
+            raise ValueError("TreeConfig: min_samples must be at least 2, exploration not negative")
+
+
+class Region(NamedTuple):
+    """The part of the space behind the best leaf: the path's SVMs, root first. `L = depth`."""
+
+    machines: SVM  # leading axis L
+    positive: Bool[Array, " L"]  # the side of the boundary that is inside
+    active: Bool[Array, " L"]  # False where the path is shorter: no constraint
+
+
+class PartitionInfo(NamedTuple):
+    """What a partition found. Leaves in heap order; an early leaf stands at its leftmost descendant."""
+
+    leaf: Int[Array, ""]  # the chosen one
+    leaf_samples: Int[Array, " leaves"]
+    leaf_hypervolume: Float[Array, " leaves"]
+
+
+class _Level(NamedTuple):
+    """One level of the tree: the node of every sample, and which nodes split."""
+
+    node: Int[Array, " n"]
+    good: Bool[Array, " n"]  # the SVM's label
+    samples: Int[Array, " nodes"]
+    splits: Bool[Array, " nodes"]
+    order: Int[Array, " n"]  # samples sorted by node, best first; invalid ones last
+
+
+def partition(
+    kernel: Kernel,
+    x: Float[Array, "n f"],
+    objectives: Float[Array, "n m"],
+    valid: Bool[Array, " n"],
+    reference_point: Float[Array, " m"],
+    config: TreeConfig,
+    capacity: int | None = None,
+) -> tuple[Region, PartitionInfo]:
+    """Partitions the space by the evaluated samples and returns the best region.
+
+    `x` are the samples' features, `objectives` are maximised. Rows that are not `valid` (and failed evaluations, whose
+    objectives are NaN) take no part. With `min_samples` or fewer the region is the whole space. `capacity >= n` fixes
+    the shapes of the region (the landmarks of an rbf kernel) where `n` varies; default `n`.
+    """
+    rank = min(config.svm.rank, capacity or x.shape[0])
+    valid = valid & ~jnp.isnan(objectives).any(axis=1)
+    static = kernel.static(x)
+    node = jnp.zeros(x.shape[0], jnp.int32)
+    levels, machines = [], []
+    for depth in range(config.depth):
+        level = _split(objectives, valid, node, depth, config)
+        if config.children == "label":
+            right = ~level.good
+        else:
+            machine = _fit_every_node(kernel, x, static, valid, level, config)
+            decision = jax.vmap(lambda m: svm_decision(kernel, m, static))(machine)
+            right = jnp.take_along_axis(decision, level.node[None, :], axis=0)[0] <= 0
+            machines.append(machine)
+        node = 2 * node + (right & level.splits[level.node])
+        levels.append(level)
+    leaf, info = _choose_leaf(objectives, valid, node, levels, reference_point, config)
+    path = [leaf >> (config.depth - depth) for depth in range(config.depth)]
+    if config.children == "label":
+        machines_on_path = [
+            _fit_path_node(kernel, x, static, level, place, depth, config)
+            for depth, (level, place) in enumerate(zip(levels, path, strict=True))
+        ]
+    else:
+        machines_on_path = [
+            jax.tree.map(lambda array, place=place: array[place], machine)
+            for machine, place in zip(machines, path, strict=True)
+        ]
+    region = Region(
+        machines=jax.tree.map(lambda *arrays: jnp.stack(arrays), *[svm_pad(m, rank) for m in machines_on_path]),
+        positive=jnp.stack([(leaf >> (config.depth - 1 - depth)) % 2 == 0 for depth in range(config.depth)]),
+        active=jnp.stack([level.splits[place] for level, place in zip(levels, path, strict=True)]),
+    )
+    return region, info
+
+
+def region_depth(kernel: Kernel, region: Region, static: Float[Array, "n s"]) -> Int[Array, " n"]:
+    """How many of the path's constraints, from the root on, each row satisfies: `L` inside the region.
+
+    Constraints that are not active count as satisfied. `static = kernel.static(features)`.
+    """
+    decision = jax.vmap(lambda machine: svm_decision(kernel, machine, static))(region.machines)
+    inside = jnp.where(region.positive[:, None], decision > 0, decision <= 0) | ~region.active[:, None]
+    return jnp.cumprod(inside.astype(jnp.int32), axis=0).sum(axis=0)
+
+
+def _split(objectives, valid, node, depth: int, config: TreeConfig) -> _Level:
+    """Labels the better half of every node (ties: the earlier sample is better)."""
+    n, nodes = objectives.shape[0], 2**depth
+    samples = jnp.sum((node[:, None] == jnp.arange(nodes)[None, :]) & valid[:, None], axis=0)
+    counts = dominance_counts(objectives, valid, node)
+    key = jnp.where(valid, node * (n + 1) + counts, nodes * (n + 1))
+    order = jnp.argsort(key, stable=True)
+    first = jnp.cumsum(samples) - samples
+    rank = jnp.zeros(n, jnp.int32).at[order].set(jnp.arange(n, dtype=jnp.int32)) - first[node]
+    good = rank < (samples[node] + 1) // 2
+    return _Level(node, good, samples, samples > config.min_samples, order)
+
+
+def _fit_path_node(kernel, x, static, level: _Level, place, depth: int, config: TreeConfig) -> SVM:
+    """The SVM of one node, on its samples alone: a node at depth k holds at most `n / 2^k`, rounded up."""
+    n = x.shape[0]
+    capacity = min(n, max(-(-n // 2**depth), config.min_samples))
+    first = (jnp.cumsum(level.samples) - level.samples)[place]
+    position = jnp.arange(capacity)
+    rows = level.order[jnp.minimum(first + position, n - 1)]
+    inside = position < level.samples[place]
+    return svm_fit(kernel, x[rows], static[rows], level.good[rows], inside, config.svm)[0]
+
+
+def _fit_every_node(kernel, x, static, valid, level: _Level, config: TreeConfig) -> SVM:
+    def fit(place):
+        return svm_fit(kernel, x, static, level.good, valid & (level.node == place), config.svm)[0]
+
+    return jax.vmap(fit)(jnp.arange(level.samples.shape[0]))
+
+
+def _choose_leaf(objectives, valid, node, levels: list[_Level], reference_point, config: TreeConfig):
+    leaves = 2**config.depth
+    values, samples = _node_values(objectives, valid, node, leaves, reference_point)
+    total = hypervolume(objectives, valid, reference_point)
+    weight = config.exploration * (total if config.exploration_is_share else 1.0)
+
+    def bound(value, count, parent_count):
+        parent = jnp.log(jnp.maximum(parent_count, 1).astype(value.dtype))
+        bonus = 2 * weight * jnp.sqrt(2 * parent / jnp.maximum(count, 1))
+        return jnp.where(count > 0, value + bonus, -jnp.inf)
+
+    if config.selection == "descent":
+        leaf = jnp.zeros((), jnp.int32)
+        for depth, level in enumerate(levels):
+            below = node >> (config.depth - 1 - depth)
+            child_values, child_samples = _node_values(objectives, valid, below, 2 ** (depth + 1), reference_point)
+            scores = bound(child_values, child_samples, jnp.repeat(level.samples, 2))
+            leaf = 2 * leaf + (level.splits[leaf] & (scores[2 * leaf + 1] > scores[2 * leaf]))
+    else:
+        parent_samples = jnp.ones(leaves, jnp.int32)
+        for level in levels:  # the deepest node on the way that split is the leaf's parent
+            repeat = leaves // level.samples.shape[0]
+            parent_samples = jnp.where(
+                jnp.repeat(level.splits, repeat), jnp.repeat(level.samples, repeat), parent_samples
+            )
+        if config.selection == "greedy":
+            weight = jnp.zeros_like(total)
+        leaf = jnp.argmax(bound(values, samples, parent_samples)).astype(jnp.int32)
+    return leaf, PartitionInfo(leaf, samples, values)
+
+
+def _node_values(objectives, valid, node, nodes: int, reference_point):
+    """Hypervolume and number of samples of every node of a level."""
+    membership = (node[None, :] == jnp.arange(nodes)[:, None]) & valid[None, :]
+    if objectives.shape[1] == 2:
+        values = grouped_hypervolume_2d(objectives, membership, reference_point)
+    else:
+        values = jax.vmap(lambda inside: hypervolume(objectives, inside, reference_point))(membership)
+    return values, membership.sum(axis=1)

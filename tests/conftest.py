@@ -1,0 +1,19 @@
+"""Strict by default: warnings are errors and shapes are checked (pyproject), rank promotion raises."""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real data named by `CENAS_DATA`; the test skips where it is absent."""
+    folder = os.environ.get("CENAS_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("real data: set CENAS_DATA to the folder that holds nas/ and carbon/")
+    return Path(folder)
