@@ -19,18 +19,18 @@ GRID = tuple(itertools.product((1.0, 2.0, 4.0, 8.0), (1e-3, 1e-2, 1e-1)))
 """Pairs of Hamming length and noise variance, relative to the amplitude."""
 
 
-def posterior(
+def posterior_mean(
     one_hot: Float[Array, "n h"],
     estimate: Float[Array, " n"],
     target: Float[Array, " n"],
     valid: Bool[Array, " n"],
     query_one_hot: Float[Array, "c h"],
     query_estimate: Float[Array, " c"],
-) -> tuple[Float[Array, " c"], Float[Array, " c"]]:
-    """Posterior mean and standard deviation of `target` at the query architectures, in the target's unit.
+) -> Float[Array, " c"]:
+    """Posterior mean of `target` at the query architectures, in the target's unit.
 
     Rows that are not `valid`, or whose target is NaN, teach nothing. A NaN estimate counts as an average one. Without
-    any row the mean is 0 and the deviation 1.
+    any row the mean is 0.
     """
     valid = valid & ~jnp.isnan(target)
     mean, deviation = _moments(target, valid)
@@ -48,25 +48,22 @@ def posterior(
     query_distance = entries - query_one_hot @ one_hot.T
     count = jnp.maximum(valid.sum(), 1)
 
-    def fit(length_and_noise):
-        length, noise = length_and_noise
+    def solve(length, noise):
         gram = jnp.where(both, jnp.exp(-distance / length) + e[:, None] * e[None, :], 0)
         factor = jnp.linalg.cholesky(gram + jnp.diag(jnp.where(valid, noise, 1.0)))
-        weights = jax.scipy.linalg.cho_solve((factor, True), y)
+        return jax.scipy.linalg.cho_solve((factor, True), y), factor
+
+    def evidence(length_and_noise):
+        weights, factor = solve(*length_and_noise)
         amplitude = jnp.maximum(y @ weights / count, 1e-12)
-        evidence = -0.5 * count * jnp.log(amplitude) - jnp.where(valid, jnp.log(jnp.diag(factor)), 0).sum()
-        return jnp.where(jnp.isfinite(evidence), evidence, -jnp.inf)
+        value = -0.5 * count * jnp.log(amplitude) - jnp.where(valid, jnp.log(jnp.diag(factor)), 0).sum()
+        return jnp.where(jnp.isfinite(value), value, -jnp.inf)
 
     grid = jnp.asarray(GRID, y.dtype)
-    length, noise = grid[jnp.argmax(jax.lax.map(fit, grid))]
-    gram = jnp.where(both, jnp.exp(-distance / length) + e[:, None] * e[None, :], 0)
-    factor = jnp.linalg.cholesky(gram + jnp.diag(jnp.where(valid, noise, 1.0)))
-    weights = jax.scipy.linalg.cho_solve((factor, True), y)
-    amplitude = jnp.maximum(y @ weights / count, 1e-12)
+    length, noise = grid[jnp.argmax(jax.lax.map(evidence, grid))]
+    weights, _ = solve(length, noise)
     cross = jnp.where(valid[None, :], jnp.exp(-query_distance / length) + query_e[:, None] * e[None, :], 0)
-    explained = (jax.scipy.linalg.solve_triangular(factor, cross.T, lower=True) ** 2).sum(axis=0)
-    variance = amplitude * jnp.maximum(1 + query_e**2 - explained, 0)
-    return mean + deviation * (cross @ weights), deviation * jnp.sqrt(variance)
+    return mean + deviation * (cross @ weights)
 
 
 def _moments(values, valid):

@@ -1,6 +1,6 @@
 """LaMOO: learning space partitions for multi-objective optimisation."""
 
-from cenas_jax.search.lamoo.searcher import LamooConfig, LamooState, lamoo
+from cenas_jax.search.lamoo.searcher import LamooConfig, LamooState, lamoo_search
 from cenas_jax.search.lamoo.svm import SVM, SVMConfig, make_kernel, svm_decision, svm_fit
 from cenas_jax.search.lamoo.tree import Region, TreeConfig, partition, region_depth
 
@@ -11,7 +11,7 @@ __all__ = [
     "Region",
     "SVMConfig",
     "TreeConfig",
-    "lamoo",
+    "lamoo_search",
     "make_kernel",
     "partition",
     "region_depth",

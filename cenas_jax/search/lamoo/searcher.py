@@ -3,20 +3,17 @@
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cenas_jax.pareto import Archive, archive_add, archive_init, archive_valid
-from cenas_jax.search.base import Candidates, Searcher, draw_without_replacement, shared_maximum
-from cenas_jax.search.gaussian_process import posterior
-from cenas_jax.search.lamoo.svm import make_kernel
+from cenas_jax.search.base import Candidates, Searcher, draw_without_replacement
+from cenas_jax.search.gaussian_process import posterior_mean
+from cenas_jax.search.lamoo.svm import Kernel, make_kernel
 from cenas_jax.search.lamoo.tree import PartitionInfo, Region, TreeConfig, partition, region_depth
 from cenas_jax.search.random import TakenMask, first_valid
 from cenas_jax.search.ranking import by_dominance, by_hypervolume_gain
 from cenas_jax.spaces.base import SearchSpace
-
-SMALLEST_PARTITION = 64
 
 
 @dataclass(frozen=True)
@@ -43,15 +40,13 @@ class LamooState(NamedTuple):
     archive: Archive
     estimates: Float[Array, "capacity m"]  # of the archive's rows; NaN where never screened
     evaluated: Bool[Array, " size"]
-    region: Region
 
 
 class LamooInfo(NamedTuple):
     overflow: Int[Array, ""]
-    partition: PartitionInfo
 
 
-def lamoo(space: SearchSpace, reference_point: Float[Array, " m"], config: LamooConfig) -> Searcher:
+def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config: LamooConfig) -> Searcher:
     """LaMOO on a tabular space, whose architectures are all scored by the region's SVMs, so that draws are exact.
 
     Where fewer architectures than asked for are left in the region, its deepest constraint is dropped, then the next:
@@ -65,19 +60,14 @@ def lamoo(space: SearchSpace, reference_point: Float[Array, " m"], config: Lamoo
     kernel = make_kernel(config.tree.svm, space_features.shape[1])
     space_static = kernel.static(space_features)
 
-    def split(size: int, archive: Archive) -> tuple[Region, PartitionInfo]:
-        x = space.features(archive.codes[:size])
-        valid = archive_valid(archive)[:size]
-        return partition(kernel, x, archive.objectives[:size], valid, reference_point, config.tree, config.capacity)
-
     def init(key):
         archive = archive_init(config.capacity, len(space.num_choices), objectives)
-        region, _ = split(SMALLEST_PARTITION, archive)
-        return LamooState(archive, jnp.full_like(archive.objectives, jnp.nan), taken.empty(), region)
+        return LamooState(archive, jnp.full_like(archive.objectives, jnp.nan), taken.empty())
 
     def ask(key, state, n, pending_codes, pending_valid):
+        region, _ = best_region(space, kernel, state.archive, reference_point, config.tree)
         occupied = taken.mark(state.evaluated, pending_codes, pending_valid)
-        depth = jnp.where(taken.spread(occupied), -1, region_depth(kernel, state.region, space_static))
+        depth = jnp.where(taken.spread(occupied), -1, region_depth(kernel, region, space_static))
         left = jnp.stack([(depth >= least).sum() for least in range(config.tree.depth + 1)])
         least = jnp.max(jnp.where(left >= n, jnp.arange(config.tree.depth + 1), 0))
         positions, valid = draw_without_replacement(key, depth >= least, n)
@@ -91,15 +81,10 @@ def lamoo(space: SearchSpace, reference_point: Float[Array, " m"], config: Lamoo
         evaluated = archive_valid(state.archive)
         one_hot, query = space.one_hot(state.archive.codes), space.one_hot(candidates.codes)
         predicted = [
-            posterior(
-                one_hot,
-                state.estimates[:, j],
-                state.archive.objectives[:, j],
-                evaluated,
-                query,
-                candidates.estimates[:, j],
-            )[0]
-            for j in range(objectives)
+            posterior_mean(one_hot, known, target, evaluated, query, guess)
+            for known, target, guess in zip(
+                state.estimates.T, state.archive.objectives.T, candidates.estimates.T, strict=True
+            )
         ]
         return by_hypervolume_gain(
             jnp.stack(predicted, axis=1), candidates.valid, state.archive.objectives, evaluated, reference_point, n
@@ -111,18 +96,14 @@ def lamoo(space: SearchSpace, reference_point: Float[Array, " m"], config: Lamoo
             jnp.where(candidates.valid, state.archive.count + jnp.cumsum(candidates.valid) - 1, config.capacity)
         ].set(candidates.estimates, mode="drop")
         evaluated = taken.mark(state.evaluated, candidates.codes, candidates.valid)
-        # The partition is compiled for a few sizes; the smallest that holds every search of the batch runs.
-        sizes = _partition_sizes(config.capacity)
-        smallest = shared_maximum(jnp.searchsorted(jnp.asarray(sizes), archive.count))
-        branches = [lambda archive, size=size: split(size, archive) for size in sizes]
-        region, info = jax.lax.switch(smallest, branches, archive)
-        return LamooState(archive, estimates, evaluated, region), LamooInfo(overflow, info)
+        return LamooState(archive, estimates, evaluated), LamooInfo(overflow)
 
     return Searcher(init, ask, rank, tell)
 
 
-def _partition_sizes(capacity: int) -> tuple[int, ...]:
-    sizes = [SMALLEST_PARTITION]
-    while sizes[-1] < capacity:
-        sizes.append(min(capacity, sizes[-1] * 2 if sizes[-1] < 256 else sizes[-1] + sizes[-1] // 2))
-    return tuple(sizes)
+def best_region(
+    space: SearchSpace, kernel: Kernel, archive: Archive, reference_point: Float[Array, " m"], config: TreeConfig
+) -> tuple[Region, PartitionInfo]:
+    """The region that the evaluated architectures of `archive` lead to."""
+    x = space.features(archive.codes)
+    return partition(kernel, x, archive.objectives, archive_valid(archive), reference_point, config)

@@ -17,7 +17,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cenas_jax.pareto import dominance_counts, grouped_hypervolume_2d, hypervolume
+from cenas_jax.search.base import shared_maximum
 from cenas_jax.search.lamoo.svm import SVM, Kernel, SVMConfig, svm_decision, svm_fit, svm_pad
+
+
+SMALLEST_FIT = 64
 
 
 @dataclass(frozen=True)
@@ -79,15 +83,12 @@ def partition(
     valid: Bool[Array, " n"],
     reference_point: Float[Array, " m"],
     config: TreeConfig,
-    capacity: int | None = None,
 ) -> tuple[Region, PartitionInfo]:
     """Partitions the space by the evaluated samples and returns the best region.
 
-    `x` are the samples' features, `objectives` are maximised. Rows that are not `valid` (and failed evaluations, whose
-    objectives are NaN) take no part. With `min_samples` or fewer the region is the whole space. `capacity >= n` fixes
-    the shapes of the region (the landmarks of an rbf kernel) where `n` varies; default `n`.
+        `x` are the samples' features, `objectives` are maximised. Rows that are not `valid` (and failed evaluations, whose
+    objectives are NaN) take no part. With `min_samples` or fewer the region is the whole space.
     """
-    rank = min(config.svm.rank, capacity or x.shape[0])
     valid = valid & ~jnp.isnan(objectives).any(axis=1)
     static = kernel.static(x)
     node = jnp.zeros(x.shape[0], jnp.int32)
@@ -106,17 +107,17 @@ def partition(
     leaf, info = _choose_leaf(objectives, valid, node, levels, reference_point, config)
     path = [leaf >> (config.depth - depth) for depth in range(config.depth)]
     if config.children == "label":
-        machines_on_path = [
-            _fit_path_node(kernel, x, static, level, place, depth, config)
-            for depth, (level, place) in enumerate(zip(levels, path, strict=True))
-        ]
+        on_path = jax.tree.map(
+            lambda *parts: jnp.stack(parts),
+            *[_path_node(level, place) for level, place in zip(levels, path, strict=True)],
+        )
+        machines_on_path = jax.lax.map(lambda part: _fit_path_node(kernel, x, static, part, config), on_path)
     else:
-        machines_on_path = [
-            jax.tree.map(lambda array, place=place: array[place], machine)
-            for machine, place in zip(machines, path, strict=True)
-        ]
+        machines_on_path = jax.tree.map(
+            lambda *arrays: jnp.stack([array[place] for array, place in zip(arrays, path, strict=True)]), *machines
+        )
     region = Region(
-        machines=jax.tree.map(lambda *arrays: jnp.stack(arrays), *[svm_pad(m, rank) for m in machines_on_path]),
+        machines=machines_on_path,
         positive=jnp.stack([(leaf >> (config.depth - 1 - depth)) % 2 == 0 for depth in range(config.depth)]),
         active=jnp.stack([level.splits[place] for level, place in zip(levels, path, strict=True)]),
     )
@@ -146,15 +147,44 @@ def _split(objectives, valid, node, depth: int, config: TreeConfig) -> _Level:
     return _Level(node, good, samples, samples > config.min_samples, order)
 
 
-def _fit_path_node(kernel, x, static, level: _Level, place, depth: int, config: TreeConfig) -> SVM:
-    """The SVM of one node, on its samples alone: a node at depth k holds at most `n / 2^k`, rounded up."""
-    n = x.shape[0]
-    capacity = min(n, max(-(-n // 2**depth), config.min_samples))
+class _PathNode(NamedTuple):
+    """The samples of one node: places `first .. first + samples - 1` of `order`."""
+
+    order: Int[Array, " n"]
+    first: Int[Array, ""]
+    samples: Int[Array, ""]
+    good: Bool[Array, " n"]
+
+
+def _path_node(level: _Level, place) -> _PathNode:
     first = (jnp.cumsum(level.samples) - level.samples)[place]
-    position = jnp.arange(capacity)
-    rows = level.order[jnp.minimum(first + position, n - 1)]
-    inside = position < level.samples[place]
-    return svm_fit(kernel, x[rows], static[rows], level.good[rows], inside, config.svm)[0]
+    # A node that is not split needs no machine: it costs the smallest size.
+    return _PathNode(level.order, first, jnp.where(level.splits[place], level.samples[place], 0), level.good)
+
+
+def _fit_path_node(kernel, x, static, node: _PathNode, config: TreeConfig) -> SVM:
+    """The SVM of one node, on its samples alone.
+
+    It is compiled for a few sizes, and the smallest that holds the node (in every search of a batch) runs.
+    """
+    n = x.shape[0]
+    sizes = _sizes(n)
+
+    def fit(size: int) -> SVM:
+        position = jnp.arange(size)
+        rows = node.order[jnp.minimum(node.first + position, n - 1)]
+        machine, _ = svm_fit(kernel, x[rows], static[rows], node.good[rows], position < node.samples, config.svm)
+        return svm_pad(machine, min(config.svm.rank, n))
+
+    smallest = shared_maximum(jnp.searchsorted(jnp.asarray(sizes), node.samples))
+    return jax.lax.switch(smallest, [lambda size=size: fit(size) for size in sizes])
+
+
+def _sizes(n: int) -> tuple[int, ...]:
+    sizes = [min(n, SMALLEST_FIT)]
+    while sizes[-1] < n:
+        sizes.append(min(n, 2 * sizes[-1]))
+    return tuple(sizes)
 
 
 def _fit_every_node(kernel, x, static, valid, level: _Level, config: TreeConfig) -> SVM:

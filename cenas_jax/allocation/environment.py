@@ -1,0 +1,53 @@
+"""What an allocation policy sees and decides, and the contract of the environment that answers it (gymnax's shape)."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Bool, Float, Int, Key
+
+
+class Observation(NamedTuple):
+    """The search at the start of a carbon interval, free of any benchmark's scale. All float32 scalars.
+
+    Shares lie in 0..1. Nothing here was unknown at the start of the interval: no look-ahead.
+    """
+
+    remaining_time_share: Float[Array, ""]
+    remaining_carbon_share: Float[Array, ""]
+    """Of the scarcer of the carbon and the energy budget; 1 where neither is limited."""
+    relative_intensity: Float[Array, ""]
+    """`(CI - min) / (max - min)` over the rolling window, the current hour included; 0.5 where the window is flat."""
+    intensity_change: Float[Array, ""]
+    """This hour's intensity over the previous hour's, minus 1."""
+    log_hypervolume: Float[Array, ""]
+    """Natural logarithm of the hypervolume over that of the initial design; 0 at the start."""
+    recent_gain: Float[Array, ""]
+    """Growth of `log_hypervolume` over the last interval."""
+    log_evaluations: Float[Array, ""]
+    """`ln(1 + evaluations)`."""
+    queue_fill: Float[Array, ""]
+    half_finished_share: Float[Array, ""]
+    """Half-finished jobs over slots."""
+    supernet_share: Float[Array, ""]
+    """How much of the supernet's training is done; 1 where none is needed."""
+
+
+class TimeStep(NamedTuple):
+    """The answer to an action. `terminated`: a budget ended the search. `truncated`: the last interval is over."""
+
+    observation: Observation
+    reward: Float[Array, ""]
+    terminated: Bool[Array, ""]
+    truncated: Bool[Array, ""]
+    info: Any
+
+
+class Environment(NamedTuple):
+    """Pure functions under `jit` and `vmap`; `params` is a traced pytree, so a sweep over it is a `vmap`."""
+
+    slots: int
+    """Actions are 0..slots evaluation slots; the other slots sample."""
+    reset: Callable[[Key[Array, ""], Any], tuple[Any, Observation]]
+    """`(key, params) -> (state, observation)`."""
+    step: Callable[[Any, Int[Array, ""], Any], tuple[Any, TimeStep]]
+    """`(state, evaluation_slots, params) -> (state, time_step)`. A step after the end changes nothing, rewards 0."""

@@ -1,0 +1,385 @@
+"""The simulated cluster: a carbon-aware search against a benchmark table, one carbon interval a step, in pure JAX.
+
+Within an interval of 3,600 s the sampling slots come first (an estimate takes seconds, an evaluation an hour):
+they train the supernet until it is trained, then screen candidates of the region, and the best by the searcher's ranking
+stay in the queue. The evaluation slots continue half-finished jobs, then start the initial design, then the queue, best
+first. Where nothing can be screened (no sampling slot, or no trained supernet) the queue is filled with unscreened draws
+of the region, which live one interval: that is vanilla LaMOO. A slot without work is released.
+
+Every second of work is charged at the interval's intensity, and carbon and energy budgets are hard: the clock stops at
+the second at which the next work would exceed one.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from cenas_jax.allocation.environment import Environment, Observation, TimeStep
+from cenas_jax.allocation.reward import budgeted_reward, paper_reward
+from cenas_jax.benchmarks.base import BenchmarkTable
+from cenas_jax.carbon.budget import BudgetParams
+from cenas_jax.carbon.ledger import JOULES_PER_KWH, Charge, Ledger, empty_ledger, ledger_charge
+from cenas_jax.carbon.power import PowerParams
+from cenas_jax.cluster.schedule import list_schedule, stop_time_s
+from cenas_jax.pareto import hypervolume
+from cenas_jax.search.base import Candidates, Searcher, draw_without_replacement
+from cenas_jax.spaces.base import SearchSpace
+
+INTERVAL_S = 3600.0
+BUDGET_MARGIN = 1e-6
+"""Share of a budget that is left unused, so that float32 rounding never exceeds it."""
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """Sizes of the simulated cluster; they decide shapes."""
+
+    slots: int = 8
+    """Devices, each either sampling or evaluating during an interval."""
+    initial_design: int = 10
+    """Random architectures evaluated first."""
+    queue_capacity: int = 32
+    """Screened architectures that wait for evaluation."""
+    screen_per_interval: int = 512
+    """Most candidates drawn from the region in an interval."""
+    window_h: int = 24
+    """Hours of past intensities that observations are relative to."""
+    capacity: int = 1024
+    """Most evaluations of one search; more are an error."""
+    reward: Literal["budgeted", "paper"] = "budgeted"
+
+    def __post_init__(self):
+        for name in ("slots", "initial_design", "queue_capacity", "screen_per_interval", "window_h", "capacity"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"ClusterConfig: {name} must be at least 1, got {getattr(self, name)}")
+
+
+class ClusterParams(NamedTuple):
+    """What may differ between searches of one compilation."""
+
+    intensity_g_per_kwh: Float[Array, "*batch hours"]
+    """The `window_h` hours before the start (NaN where unknown), then the hours of the search."""
+    power: PowerParams
+    budget: BudgetParams
+    charge_initial_design: Bool[Array, "*batch"]
+    """False: the initial design is there at the start, for nothing."""
+
+
+class Jobs(NamedTuple):
+    """Architectures waiting for an evaluation slot."""
+
+    index: Int[Array, " j"]
+    remaining_s: Float[Array, " j"]
+    initial: Bool[Array, " j"]
+    """True: one of the initial design, for the ledger."""
+    valid: Bool[Array, " j"]
+
+
+class ClusterState(NamedTuple):
+    """One search between two intervals."""
+
+    key: Key[Array, ""]
+    searcher: Any
+    interval: Int[Array, ""]
+    half_finished: Jobs
+    initial: Jobs
+    queue: Jobs
+    estimated: Bool[Array, " size"]  # architectures whose estimate is known and paid for
+    supernet_left_s: Float[Array, ""]
+    evaluated: Int[Array, " capacity"]  # index of every evaluated architecture, in order
+    count: Int[Array, ""]
+    hypervolume: Float[Array, ""]
+    initial_hypervolume: Float[Array, ""]  # 0 until the initial design has a result
+    recent_gain: Float[Array, ""]
+    ledger: Ledger
+    stopped: Bool[Array, ""]
+
+
+class IntervalInfo(NamedTuple):
+    """What happened in one interval; all zeros once the search has stopped."""
+
+    running: Bool[Array, ""]
+    evaluation_slots: Int[Array, ""]
+    screened: Int[Array, ""]
+    finished: Int[Array, ""]
+    evaluations: Int[Array, ""]
+    queue: Int[Array, ""]
+    half_finished: Int[Array, ""]
+    duration_s: Float[Array, ""]
+    hypervolume_share: Float[Array, ""]
+    charge: Charge
+    overflow: Int[Array, ""]
+
+
+class _Sampled(NamedTuple):
+    candidates: Candidates  # the old queue, then the new draws
+    estimated: Bool[Array, " size"]
+    supernet_s: Float[Array, ""]
+    sampling_s: Float[Array, ""]
+    screened: Int[Array, ""]
+
+
+class _Evaluated(NamedTuple):
+    work: Jobs  # in order of priority: half-finished, initial design, queue
+    run_s: Float[Array, " j"]
+    finished: Bool[Array, " j"]
+    idle_s: Float[Array, ""]
+    stop_s: Float[Array, ""]
+    out_of_budget: Bool[Array, ""]
+
+
+def simulated_cluster(
+    space: SearchSpace, table: BenchmarkTable, searcher: Searcher, config: ClusterConfig, intervals: int
+) -> Environment:
+    """The environment of one search over `intervals` hours. `params` of `reset` and `step` are `ClusterParams`."""
+    if config.initial_design > min(space.size, config.capacity):
+        raise ValueError(
+            f"initial_design {config.initial_design} exceeds the space ({space.size} architectures) or the capacity "
+            f"({config.capacity} evaluations)"
+        )
+
+    def reset(key: Key[Array, ""], params: ClusterParams) -> tuple[ClusterState, Observation]:
+        first, valid = draw_without_replacement(_key(key, 0, 0), jnp.ones(space.size, bool), config.initial_design)
+        free = valid & ~params.charge_initial_design
+        objectives = table.objectives[first]
+        given = Candidates(space.codes(first), jnp.full_like(objectives, jnp.nan), free)
+        searcher_state, _ = searcher.tell(searcher.init(_key(key, 0, 1)), given, objectives)
+        value = hypervolume(objectives, free, table.reference_point)
+        evaluated, count = _append(jnp.zeros(config.capacity, jnp.int32), jnp.zeros((), jnp.int32), first, free)
+        state = ClusterState(
+            key=key,
+            searcher=searcher_state,
+            interval=jnp.zeros((), jnp.int32),
+            half_finished=_no_jobs(config.slots),
+            initial=Jobs(first, table.train_time_s[first], jnp.ones_like(valid), valid & ~free),
+            queue=_no_jobs(config.queue_capacity),
+            estimated=jnp.zeros(space.size, bool),
+            supernet_left_s=table.supernet_time_s,
+            evaluated=evaluated,
+            count=count,
+            hypervolume=value,
+            initial_hypervolume=value,
+            recent_gain=jnp.zeros(()),
+            ledger=empty_ledger(),
+            stopped=jnp.zeros((), bool),
+        )
+        return state, observe(state, params)
+
+    def observe(state: ClusterState, params: ClusterParams) -> Observation:
+        known = jax.lax.dynamic_slice_in_dim(params.intensity_g_per_kwh, state.interval, config.window_h + 1)
+        now, low, high = known[-1], jnp.nanmin(known), jnp.nanmax(known)
+        previous = jnp.where(jnp.isnan(known[-2]), now, known[-2])
+        carbon_used = state.ledger.emissions_g.sum() / params.budget.carbon_g
+        energy_used = state.ledger.energy_kwh.sum() / params.budget.energy_kwh
+        return Observation(
+            remaining_time_share=jnp.clip(1 - state.interval / jnp.minimum(params.budget.hours, intervals), 0, 1),
+            remaining_carbon_share=jnp.clip(1 - jnp.maximum(carbon_used, energy_used), 0, 1),
+            relative_intensity=jnp.where(high > low, (now - low) / jnp.where(high > low, high - low, 1), 0.5),
+            intensity_change=now / jnp.maximum(previous, 1e-6) - 1,
+            log_hypervolume=_log_ratio(state.hypervolume, state.initial_hypervolume),
+            recent_gain=state.recent_gain,
+            log_evaluations=jnp.log1p(state.count.astype(jnp.float32)),
+            queue_fill=state.queue.valid.mean(dtype=jnp.float32),
+            half_finished_share=state.half_finished.valid.mean(dtype=jnp.float32),
+            supernet_share=1 - state.supernet_left_s / jnp.maximum(table.supernet_time_s, 1.0),
+        )
+
+    def sample(state: ClusterState, sampling_slots, horizon_s, energy_left_kwh, power: PowerParams) -> _Sampled:
+        """Trains the supernet, draws candidates and screens as many as time and budget allow."""
+        time_s = sampling_slots * horizon_s
+        affordable_s = _seconds(energy_left_kwh, power.supernet_w * power.pue)
+        supernet_s = jnp.minimum(state.supernet_left_s, jnp.minimum(time_s, affordable_s))
+        energy_left_kwh = energy_left_kwh - power.supernet_w * power.pue * supernet_s / JOULES_PER_KWH
+        can_screen = (sampling_slots > 0) & (state.supernet_left_s <= supernet_s)
+        affordable_s = jnp.minimum(time_s - supernet_s, _seconds(energy_left_kwh, power.sampling_w * power.pue))
+
+        # An unscreened proposal of an earlier region has no claim to stay.
+        queue_valid = state.queue.valid & state.estimated[state.queue.index]
+        codes, valid = searcher.ask(
+            _key(state.key, state.interval, 2),
+            state.searcher,
+            config.screen_per_interval,
+            space.codes(jnp.concatenate([state.half_finished.index, state.initial.index, state.queue.index])),
+            jnp.concatenate([state.half_finished.valid, state.initial.valid, queue_valid]),
+        )
+        index = space.index(codes)
+        new = valid & ~state.estimated[index]
+        screened = new & can_screen & (jnp.cumsum(new) <= affordable_s / table.estimate_time_s * (1 + 1e-6))
+        estimated = state.estimated.at[jnp.where(screened, index, space.size)].set(True, mode="drop")
+        # Where nothing can be looked at, whatever the region holds is as good; otherwise only what was looked at.
+        proposed = valid & (estimated[index] | ~can_screen)
+        all_index = jnp.concatenate([state.queue.index, index])
+        candidates = Candidates(
+            space.codes(all_index), known_estimates(estimated, all_index), jnp.concatenate([queue_valid, proposed])
+        )
+        count = screened.sum(dtype=jnp.int32)
+        return _Sampled(candidates, estimated, supernet_s, count * table.estimate_time_s, count)
+
+    def known_estimates(estimated, index):
+        return jnp.where(estimated[index][:, None], table.estimates[index], jnp.nan)
+
+    def evaluate(state, queue, evaluation_slots, sampling_end_s, horizon_s, energy_left_kwh, params) -> _Evaluated:
+        """Runs the work list on the evaluation slots, cut at the second at which a budget ends."""
+        work = jax.tree.map(lambda *parts: jnp.concatenate(parts), state.half_finished, state.initial, queue)
+        start_s, busy_s = list_schedule(work.remaining_s, work.valid, config.slots, evaluation_slots)
+        evaluates = jnp.arange(config.slots) < evaluation_slots
+        busy_s = jnp.where(evaluates, busy_s, sampling_end_s)
+        busy_power_w = jnp.where(
+            evaluates, params.power.evaluation_w * params.power.pue, 0.0
+        )  # sampling: charged already
+        idle_power_w = jnp.broadcast_to(jnp.asarray(params.power.idle_w * params.power.pue, jnp.float32), busy_s.shape)
+        stop_s = stop_time_s(busy_s, busy_power_w, idle_power_w, horizon_s, energy_left_kwh)
+        stop_s, enough = _stop_at_evaluations(
+            start_s + work.remaining_s, stop_s, params.budget.evaluations - state.count
+        )
+        run_s = jnp.where(work.valid, jnp.clip(stop_s - start_s, 0, work.remaining_s), 0.0)
+        return _Evaluated(
+            work=work,
+            run_s=run_s,
+            finished=work.valid & (run_s > 0) & (run_s >= work.remaining_s - 1e-3),
+            idle_s=jnp.maximum(stop_s - busy_s, 0).sum(),
+            stop_s=stop_s,
+            out_of_budget=enough | (stop_s < horizon_s),
+        )
+
+    def step(state: ClusterState, evaluation_slots: Int[Array, ""], params: ClusterParams):
+        intensity = params.intensity_g_per_kwh[config.window_h + state.interval]
+        evaluation_slots = jnp.clip(evaluation_slots, 0, config.slots)
+        sampling_slots = config.slots - evaluation_slots
+        horizon_s = jnp.clip((params.budget.hours - state.interval) * INTERVAL_S, 0, INTERVAL_S)
+        horizon_s = jnp.where(state.stopped, 0.0, horizon_s)
+        left_kwh = _energy_left_kwh(state.ledger, params.budget, intensity)
+
+        sampled = sample(state, sampling_slots, horizon_s, left_kwh, params.power)
+        sampling_w = sampled.sampling_s * params.power.sampling_w + sampled.supernet_s * params.power.supernet_w
+        left_kwh = left_kwh - sampling_w * params.power.pue / JOULES_PER_KWH
+        sampling_end_s = (sampled.sampling_s + sampled.supernet_s) / jnp.maximum(sampling_slots, 1)
+        rows, ranked = searcher.rank(
+            _key(state.key, state.interval, 3), state.searcher, sampled.candidates, config.queue_capacity
+        )
+        index = space.index(sampled.candidates.codes[rows])
+        queue = Jobs(index, table.train_time_s[index], jnp.zeros_like(ranked), ranked & ~state.stopped)
+        done = evaluate(state, queue, evaluation_slots, sampling_end_s, horizon_s, left_kwh, params)
+        work, finished = done.work, done.finished
+        results = Candidates(space.codes(work.index), known_estimates(sampled.estimated, work.index), finished)
+        searcher_state, searcher_info = searcher.tell(state.searcher, results, table.objectives[work.index])
+        evaluated, count = _append(state.evaluated, state.count, work.index, finished)
+        value = hypervolume(table.objectives[evaluated], jnp.arange(config.capacity) < count, table.reference_point)
+        duration_s = jnp.stack(
+            [
+                jnp.where(work.initial, 0, done.run_s).sum(),
+                sampled.sampling_s,
+                sampled.supernet_s,
+                jnp.where(work.initial, done.run_s, 0).sum(),
+                done.idle_s,
+            ]
+        )
+        ledger, charge = ledger_charge(state.ledger, duration_s, params.power, intensity)
+        left = Jobs(work.index, work.remaining_s - done.run_s, work.initial, work.valid & ~finished)
+        begun = left.valid & ((done.run_s > 0) | (jnp.arange(finished.shape[0]) < config.slots))
+        waiting = left._replace(valid=left.valid & ~begun)
+        ends = (config.slots, config.slots + config.initial_design)
+        new = ClusterState(
+            key=state.key,
+            searcher=searcher_state,
+            interval=state.interval + 1,
+            half_finished=_first_jobs(left._replace(valid=begun), config.slots),
+            initial=jax.tree.map(lambda part: part[ends[0] : ends[1]], waiting),
+            queue=_first_jobs(jax.tree.map(lambda part: part[ends[1] :], waiting), config.queue_capacity),
+            estimated=sampled.estimated,
+            supernet_left_s=state.supernet_left_s - sampled.supernet_s,
+            evaluated=evaluated,
+            count=count,
+            hypervolume=value,
+            initial_hypervolume=jnp.where(state.initial_hypervolume > 0, state.initial_hypervolume, value),
+            recent_gain=_log_ratio(value, state.hypervolume),
+            ledger=ledger,
+            stopped=state.stopped | done.out_of_budget,
+        )
+        running = horizon_s > 0
+        info = IntervalInfo(
+            running=running,
+            evaluation_slots=jnp.where(running, evaluation_slots, 0),
+            screened=sampled.screened,
+            finished=finished.sum(dtype=jnp.int32),
+            evaluations=count,
+            queue=new.queue.valid.sum(dtype=jnp.int32),
+            half_finished=new.half_finished.valid.sum(dtype=jnp.int32),
+            duration_s=done.stop_s,
+            hypervolume_share=value / table.max_hypervolume,
+            charge=charge,
+            overflow=state.count + finished.sum(dtype=jnp.int32) - count + searcher_info.overflow,
+        )
+        truncated = new.interval >= jnp.minimum(params.budget.hours, intervals)
+        return new, TimeStep(observe(new, params), reward(state, new, info, params), new.stopped, truncated, info)
+
+    def reward(state, new, info, params):
+        if config.reward == "budgeted":
+            return jnp.where(state.hypervolume > 0, budgeted_reward(new.hypervolume, state.hypervolume), 0.0)
+        highest_kwh = config.slots * params.power.evaluation_w * params.power.pue * INTERVAL_S / JOULES_PER_KWH
+        return jnp.where(
+            info.running,
+            paper_reward(
+                (new.hypervolume - state.hypervolume) / table.max_hypervolume,
+                1 - new.interval / intervals,
+                info.charge.emissions_g.sum(),
+                highest_kwh * jnp.nanmax(params.intensity_g_per_kwh),
+                info.finished.astype(jnp.float32),
+            ),
+            0.0,
+        )
+
+    return Environment(config.slots, reset, step)
+
+
+def _key(root, interval, purpose: int):
+    return jax.random.fold_in(jax.random.fold_in(root, interval), purpose)
+
+
+def _no_jobs(size: int) -> Jobs:
+    nothing = jnp.zeros(size, bool)
+    return Jobs(jnp.zeros(size, jnp.int32), jnp.zeros(size), nothing, nothing)
+
+
+def _first_jobs(jobs: Jobs, size: int) -> Jobs:
+    """The first `size` valid jobs, in order."""
+    rows = jnp.argsort(~jobs.valid, stable=True)[:size]
+    return jax.tree.map(lambda part: part[rows], jobs)
+
+
+def _append(evaluated, count, index, valid):
+    """Appends the valid rows, as far as there is room."""
+    capacity = evaluated.shape[0]
+    place = jnp.where(valid, count + jnp.cumsum(valid, dtype=jnp.int32) - 1, capacity)
+    added = valid.sum(dtype=jnp.int32)
+    return evaluated.at[place].set(index, mode="drop"), jnp.minimum(count + added, capacity)
+
+
+def _log_ratio(value, base):
+    """`ln(value / base)`; 0 while the base is 0."""
+    return jnp.where(base > 0, jnp.log(jnp.maximum(value, 1e-12) / jnp.maximum(base, 1e-12)), 0.0)
+
+
+def _seconds(energy_kwh, power_w):
+    """How long an energy lasts; for ever at no power."""
+    power_w = jnp.asarray(power_w, jnp.float32)
+    return jnp.where(power_w > 0, jnp.maximum(energy_kwh, 0) * JOULES_PER_KWH / jnp.maximum(power_w, 1e-30), jnp.inf)
+
+
+def _energy_left_kwh(ledger: Ledger, budget: BudgetParams, intensity):
+    kept = 1 - BUDGET_MARGIN
+    by_carbon = (jnp.asarray(budget.carbon_g, jnp.float32) * kept - ledger.emissions_g.sum()) / intensity
+    by_energy = jnp.asarray(budget.energy_kwh, jnp.float32) * kept - ledger.energy_kwh.sum()
+    return jnp.maximum(jnp.minimum(jnp.where(intensity > 0, by_carbon, jnp.inf), by_energy), 0)
+
+
+def _stop_at_evaluations(finish_s, stop_s, left):
+    """Cuts the interval at the finish that uses up the `left` evaluations; True where one does."""
+    in_order = jnp.sort(finish_s)
+    allowed = jnp.clip(left, 0, finish_s.shape[0]).astype(jnp.int32)
+    last_s = jnp.where(allowed > 0, in_order[jnp.maximum(allowed - 1, 0)], 0.0)
+    enough = (left <= finish_s.shape[0]) & (last_s <= stop_s)
+    return jnp.where(enough, last_s, stop_s), enough
