@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import cenas_jax  # noqa: F401  (first: it sets a flag that XLA reads once)
 import jax
 import pytest
 

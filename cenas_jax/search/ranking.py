@@ -24,8 +24,8 @@ def by_dominance(candidates: Candidates, n: int) -> tuple[Int[Array, " n"], Bool
 def by_hypervolume_gain(
     predicted: Float[Array, "c 2"],
     valid: Bool[Array, " c"],
-    evaluated: Float[Array, "n 2"],
-    evaluated_valid: Bool[Array, " n"],
+    evaluated: Float[Array, "e 2"],
+    evaluated_valid: Bool[Array, " e"],
     reference_point: Float[Array, " 2"],
     n: int,
 ) -> tuple[Int[Array, " n"], Bool[Array, " n"]]:

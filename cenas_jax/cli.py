@@ -1,0 +1,265 @@
+"""The command line, `cenas`. jax and everything slow is imported once the arguments are known to be good."""
+
+import contextlib
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from cenas_jax import __version__
+from cenas_jax.benchmarks.catalogue import check_data, import_data, list_data
+from cenas_jax.config import SimulateConfig, data_folder, settled
+from cenas_jax.runs.config_file import read_config
+from cenas_jax.runs.folder import default_folder, new_folder
+
+if TYPE_CHECKING:
+    from cenas_jax.runs.simulation import SimulationRun
+
+
+@dataclass(frozen=True)
+class Simulate:
+    """Race policies on the simulated cluster: every policy with every seed, as one compiled batch.
+
+    Policies split the slots between sampling (screening candidates) and evaluating (training them), hour by hour.
+    vanilla: all evaluate, nothing is screened. fixed-V: V evaluate. heuristic: the cleaner the grid within its window,
+    the more evaluate. threshold: all but one evaluate on a clean grid, one on a dirty one. one-shot: all sample,
+    and the best are evaluated at the end.
+    """
+
+    options: Annotated[SimulateConfig, tyro.conf.arg(name="")] = field(default_factory=SimulateConfig)
+    config: Path | None = None
+    """A config.toml to start from; options on the command line take precedence."""
+    out: Path | None = None
+    """Run folder to write; it must not exist. None: runs/TIME-simulate."""
+    json: bool = False
+    """Print one JSON document (the run's result.json) on stdout and nothing else there."""
+    figures: bool = True
+    """Draw the figures."""
+
+
+@dataclass(frozen=True)
+class DataList:
+    """Show every known file of the data folder."""
+
+    data: Path | None = None
+    """Folder of real data. None: the environment variable CENAS_DATA."""
+    json: bool = False
+    """Print JSON."""
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """Check the tables of the data folder; exit status 1 where there are problems."""
+
+    data: Path | None = None
+    """Folder of real data. None: the environment variable CENAS_DATA."""
+    json: bool = False
+    """Print JSON."""
+
+
+@dataclass(frozen=True)
+class DataImport:
+    """Convert an official benchmark file or unpacked archive to a table of the data folder."""
+
+    kind: Annotated[Literal["hw-nas-bench", "nats-bench", "few-shot-nas"], tyro.conf.Positional]
+    """What the source is."""
+    source: Annotated[Path, tyro.conf.Positional]
+    """File or unpacked folder."""
+    partial: bool = False
+    """nats-bench: import an unfinished download; missing rows become NaN."""
+    data: Path | None = None
+    """Folder of real data, made if need be. None: the environment variable CENAS_DATA."""
+    json: bool = False
+    """Print JSON."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """List, check and import real data."""
+
+    command: (
+        Annotated[DataList, tyro.conf.subcommand("list")]
+        | Annotated[DataCheck, tyro.conf.subcommand("check")]
+        | Annotated[DataImport, tyro.conf.subcommand("import")]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run one command. Exit status: 0 well done, 1 `data check` found problems, 2 bad input (one line on stderr)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments == ["--version"]:
+        print(f"cenas {__version__}")
+        sys.exit(0)
+    command = _parsed(arguments)
+    if isinstance(command, Simulate):
+        _simulate(command)
+        sys.exit(0)
+    with _bad_input():
+        status = _data(command.command)
+    sys.exit(status)
+
+
+def _parsed(arguments: list[str]) -> Simulate | Data:
+    with _bad_input():
+        start = Simulate(options=_config_file(arguments))
+    commands = (
+        Annotated[Simulate, tyro.conf.subcommand("simulate", default=start)]
+        | Annotated[Data, tyro.conf.subcommand("data")]
+    )
+    refusal = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(refusal):
+            return tyro.cli(
+                commands,  # pyright: ignore[reportArgumentType]
+                args=arguments,
+                prog="cenas",
+                description="Carbon-efficient neural architecture search. cenas --version prints the version.",
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+            )
+    except SystemExit as leaving:
+        if leaving.code:
+            _refuse(_one_line(refusal.getvalue()))
+        raise
+
+
+def _config_file(arguments: list[str]) -> SimulateConfig:
+    """The config that `--config` names, which the other options are read on top of."""
+    for place, argument in enumerate(arguments):
+        name, given, path = argument.partition("=")
+        if name == "--config" and (given or place + 1 < len(arguments)):
+            return read_config(Path(path if given else arguments[place + 1]))
+    return SimulateConfig()
+
+
+def _one_line(box: str) -> str:
+    """tyro's boxed message as one line: what is wrong, and the names that were perhaps meant."""
+    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
+    rules = [place for place, line in enumerate(lines) if line.startswith("──")]
+    near = sorted({line.split()[0].rstrip(",") for line in lines if line.startswith("--")})
+    meant = f" (did you mean {' or '.join(near)}?)" if near and "Unrecognized" in lines[0] else ""
+    return " ".join(lines[: rules[0] if rules else None]) + meant + "; cenas COMMAND --help lists all options"
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"cenas: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+@contextlib.contextmanager
+def _bad_input() -> Iterator[None]:
+    """Around what reads input: its `ValueError` is one line and exit status 2, never a traceback."""
+    try:
+        yield
+    except ValueError as error:
+        _refuse(str(error))
+
+
+@contextlib.contextmanager
+def _stage(console: Console, seconds: dict[str, float], name: str, what: str) -> Iterator[None]:
+    """Shows what is being done while it lasts, then how long it took."""
+    start = time.perf_counter()
+    with console.status(f"{name}: {what}"):
+        yield
+    seconds[name] = round(time.perf_counter() - start, 3)
+    console.print(f"{name}: {what} ({seconds[name]:.1f} s)", markup=False, highlight=False, soft_wrap=True)
+
+
+def _simulate(command: Simulate) -> None:
+    progress, seconds = Console(stderr=True), {}
+    out = command.out or default_folder("simulate")
+    with _bad_input():
+        config = settled(command.options, os.environ)
+        if out.exists():
+            raise ValueError(f"--out {out}: exists already, and runs are never overwritten: name a new folder")
+        from cenas_jax.runs.inputs import load_inputs
+
+        with _stage(progress, seconds, "load", f"trace {config.grid.trace}"):
+            inputs = load_inputs(config)
+        with _stage(progress, seconds, "benchmark", f"{config.benchmark.benchmark}"):
+            from cenas_jax.runs import simulation
+
+            ready = simulation.prepare(inputs, simulation.load_benchmark(config))
+    with contextlib.ExitStack() as stack:
+        with _bad_input():
+            part = stack.enter_context(new_folder(out))
+        searches = f"{len(config.policies.policy)} policies x {config.policies.seeds} seeds x {config.limits.hours} h"
+        with _stage(progress, seconds, "compile", searches):
+            run_all = simulation.compile_simulation(ready)
+        with _stage(progress, seconds, "simulate", searches):
+            run = run_all()
+        with _bad_input():
+            simulation.refuse_overflow(run)
+        with _stage(progress, seconds, "write", f"{out}"):
+            document = _write(run, part, seconds, figures=command.figures)
+    _show(command, run, document, out)
+
+
+def _write(run: "SimulationRun", part: Path, seconds: dict[str, float], *, figures: bool) -> dict[str, Any]:
+    from cenas_jax.report.files import write_files
+
+    if figures:
+        from cenas_jax.report.figures import write_figures
+
+        write_figures(run, part)
+    return write_files(run, part, dict(seconds))
+
+
+def _show(command: Simulate, run: "SimulationRun", document: dict[str, Any], out: Path) -> None:
+    if command.json:
+        print(json.dumps({**document, "folder": str(out)}, ensure_ascii=False, allow_nan=False))
+        return
+    from cenas_jax.report.console import print_run
+
+    print_run(Console(), run)
+    print(f"run folder: {out}")
+
+
+def _data(command: DataList | DataCheck | DataImport) -> int:
+    folder = data_folder(command.data, os.environ, make=isinstance(command, DataImport))
+    if folder is None:
+        raise ValueError("--data: name the data folder, here or by the environment variable CENAS_DATA")
+    if isinstance(command, DataList):
+        files = list_data(folder)
+        columns = {
+            "file": [file.file for file in files],
+            "present": ["yes" if file.present else "no" for file in files],
+            "rows": [f"{file.rows}" if file.present else "-" for file in files],
+            "columns": [f"{len(file.columns)}" if file.present else "-" for file in files],
+            "purpose": [file.purpose for file in files],
+            "source": [file.source for file in files],
+        }
+        _print(command.json, [file._asdict() for file in files], f"data folder {folder}", columns)
+        return 0
+    if isinstance(command, DataCheck):
+        problems = check_data(folder)
+        text = f"{len(problems)} problems in {folder}" if problems else f"no problem in the tables of {folder}"
+        _print(command.json, {"folder": str(folder), "problems": problems}, text, {"problem": problems})
+        return 1 if problems else 0
+    written = import_data(command.kind, command.source, folder, partial=command.partial)
+    _print(command.json, {"written": str(written)}, f"written: {written}", {})
+    return 0
+
+
+def _print(as_json: bool, document: Any, title: str, columns: dict[str, list[str]]) -> None:
+    """The document as JSON, or the title over a table of the columns (left out where it has no row)."""
+    if as_json:
+        print(json.dumps(document, ensure_ascii=False))
+        return
+    print(title)
+    rows = list(zip(*columns.values(), strict=True))
+    if rows:
+        table = Table()
+        for place, name in enumerate(columns):
+            table.add_column(name, overflow="fold", no_wrap=place == 0)
+        for row in rows:
+            table.add_row(*row)
+        Console().print(table, markup=False)

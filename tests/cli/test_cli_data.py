@@ -1,0 +1,40 @@
+"""`cenas data list | check | import` as tables and as JSON."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cenas_jax import cli
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as leaving:
+        cli.main([str(argument) for argument in arguments])
+    return leaving.value.code, capsys.readouterr().out
+
+
+def test_list_shows_absent_files(tmp_path, capsys):
+    status, text = run(capsys, "data", "list", "--data", tmp_path)
+    assert status == 0 and "nas/nb201.npz" in text and "no" in text
+    status, text = run(capsys, "data", "list", "--data", tmp_path, "--json")
+    rows = json.loads(text)
+    assert status == 0 and not any(row["present"] for row in rows)
+
+
+def test_check_exits_1_where_there_are_problems(tmp_path, monkeypatch, capsys):
+    (tmp_path / "nas").mkdir()
+    monkeypatch.setenv("CENAS_DATA", str(tmp_path))
+    assert run(capsys, "data", "check")[0] == 0
+    np.savez(tmp_path / "nas" / "hwnasbench.npz", c10_edgegpu_latency=np.ones(3))
+    status, text = run(capsys, "data", "check", "--json")
+    assert status == 1 and "hwnasbench.npz" in json.loads(text)["problems"][0]
+    status, text = run(capsys, "data", "check")
+    assert status == 1 and "problem" in text
+
+
+@pytest.mark.data
+def test_real_data_are_listed_and_sound(data_dir, capsys):
+    status, text = run(capsys, "data", "list", "--data", data_dir, "--json")
+    assert status == 0 and all(row["present"] and row["rows"] for row in json.loads(text))
+    assert run(capsys, "data", "check", "--data", data_dir)[0] == 0

@@ -1,0 +1,133 @@
+"""The corrected estimates, against scikit-learn's Gaussian process and a NumPy reference."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, WhiteKernel
+
+from cenas_jax.search.gaussian_process import GRID, posterior_mean
+from cenas_jax.spaces import tabular_space
+
+SPACE = tabular_space("small", (("a", "b", "c", "d", "e"),) * 4)
+CODES = np.asarray(SPACE.codes(jnp.arange(SPACE.size)))
+ONE_HOT = np.asarray(SPACE.one_hot(jnp.asarray(CODES)), np.float64)
+posterior = jax.jit(posterior_mean)
+
+
+def problem(seed: int, rows: int = 40, queries: int = 60):
+    random = np.random.default_rng(seed)
+    target = ONE_HOT @ random.normal(size=ONE_HOT.shape[1]) * 2 + 80
+    estimate = 0.3 * target + random.normal(size=len(target)) + 7
+    chosen = random.permutation(len(target))[: rows + queries]
+    return chosen[:rows], chosen[rows:], target + 0.1 * random.normal(size=len(target)), estimate
+
+
+def as_arguments(train, query, target, estimate, pad: int = 0):
+    def padded(rows, fill):
+        return jnp.asarray(np.concatenate([rows, np.full((pad, *rows.shape[1:]), fill)]), jnp.float32)
+
+    valid = jnp.arange(len(train) + pad) < len(train)
+    return (
+        padded(ONE_HOT[train], 0.0),
+        padded(estimate[train], 1e3),
+        padded(target[train], -1e3),
+        valid,
+        jnp.asarray(ONE_HOT[query], jnp.float32),
+        jnp.asarray(estimate[query], jnp.float32),
+    )
+
+
+def scikit_learn(train, query, target, estimate):
+    """The kernel of the module in scikit-learn's words, the best of the same grid by marginal likelihood."""
+    mean, deviation = target[train].mean(), target[train].std()
+    e = (estimate - estimate[train].mean()) / estimate[train].std()
+    y = (target[train] - mean) / deviation
+
+    best = None
+    for length, noise in GRID:
+        gram = _kernel(length, 1.0)(np.column_stack([ONE_HOT[train], e[train]])) + noise * np.eye(len(train))
+        amplitude = y @ np.linalg.solve(gram, y) / len(y)
+        regressor = GaussianProcessRegressor(
+            _kernel(length, amplitude) + WhiteKernel(noise * amplitude, "fixed"), optimizer=None, alpha=1e-12
+        )
+        regressor.fit(np.column_stack([ONE_HOT[train], e[train]]), y)
+        evidence = regressor.log_marginal_likelihood_value_
+        if best is None or evidence > best[0]:
+            best = evidence, regressor
+    assert best is not None
+    return mean + deviation * best[1].predict(np.column_stack([ONE_HOT[query], e[query]]))
+
+
+def _kernel(length, amplitude):
+    """`amplitude (exp(-hamming / l) + e e')` on rows (one-hot, e), by two stock kernels on their own columns.
+
+    `exp(-hamming / l)` is an RBF of the one-hot rows: two different choices are a squared distance of 2 apart.
+    """
+    h = ONE_HOT.shape[1]
+
+    class Columns(ConstantKernel):
+        def __init__(self, constant_value=1.0, constant_value_bounds="fixed"):
+            super().__init__(constant_value, constant_value_bounds)
+
+        def __call__(self, X, Y=None, eval_gradient=False):
+            Y = X if Y is None else Y
+            shape = RBF(math.sqrt(length))(X[:, :h], Y[:, :h]) + DotProduct(0.0, "fixed")(X[:, h:], Y[:, h:])
+            return self.constant_value * shape
+
+        def diag(self, X):
+            return np.diag(self(X))
+
+        def is_stationary(self):
+            return False
+
+    return Columns(amplitude)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_agrees_with_scikit_learn(seed):
+    arguments = problem(seed)
+    np.testing.assert_allclose(posterior(*as_arguments(*arguments)), scikit_learn(*arguments), rtol=0, atol=0.02)
+
+
+def test_corrects_poor_estimates():
+    train, query, target, estimate = problem(0, 60, 200)
+    mean = np.asarray(posterior(*as_arguments(train, query, target, estimate)))
+    assert np.corrcoef(mean, target[query])[0, 1] > np.corrcoef(estimate[query], target[query])[0, 1] + 0.1
+
+
+def test_padding_and_failed_rows_teach_nothing():
+    train, query, target, estimate = problem(1)
+    plain = posterior(*as_arguments(train, query, target, estimate))
+    np.testing.assert_allclose(posterior(*as_arguments(train, query, target, estimate, pad=24)), plain, atol=2e-3)
+    one_hot, known, values, valid, *rest = as_arguments(train, query, target, estimate, pad=24)
+    failed = posterior(one_hot, known, values.at[40:].set(jnp.nan), jnp.ones_like(valid), *rest)
+    np.testing.assert_allclose(failed, plain, atol=2e-3)
+
+
+def test_missing_estimates_count_as_average_ones():
+    train, query, target, estimate = problem(2)
+    average = estimate[train[5:]].mean()
+    missing, filled = estimate.copy(), estimate.copy()
+    missing[train[:5]] = np.nan
+    missing[query[:7]] = np.nan
+    filled[query[:7]] = average
+    one_hot, known, *rest = as_arguments(train, query, target, missing)
+    got = posterior(one_hot, known, *rest)
+    assert bool(jnp.isfinite(got).all())
+    reference = posterior(one_hot, known, *as_arguments(train, query, target, filled)[2:])
+    np.testing.assert_allclose(got, reference, atol=1e-3)
+
+
+def test_without_any_row_the_mean_is_zero():
+    one_hot, known, values, valid, *rest = as_arguments(*problem(3))
+    np.testing.assert_array_equal(posterior(one_hot, known, values, jnp.zeros_like(valid), *rest), 0)
+
+
+def test_equal_targets_and_equal_estimates_are_no_trouble():
+    train, query, target, estimate = problem(4)
+    flat = posterior(*as_arguments(train, query, np.full_like(target, 5.0), np.full_like(estimate, 2.0)))
+    np.testing.assert_allclose(flat, 5.0, rtol=1e-6)
