@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -141,12 +142,17 @@ def _config_file(arguments: list[str]) -> SimulateConfig:
 
 
 def _one_line(box: str) -> str:
-    """tyro's boxed message as one line: what is wrong, and the names that were perhaps meant."""
-    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
-    rules = [place for place, line in enumerate(lines) if line.startswith("──")]
-    near = sorted({line.split()[0].rstrip(",") for line in lines if line.startswith("--")})
-    meant = f" (did you mean {' or '.join(near)}?)" if near and "Unrecognized" in lines[0] else ""
-    return " ".join(lines[: rules[0] if rules else None]) + meant + "; cenas COMMAND --help lists all options"
+    """tyro's message as one line: what is wrong, and the options that were perhaps meant.
+
+    A title, then sections parted by rules; drawn with box characters where the terminal knows them, with colours on a
+    terminal.
+    """
+    lines = [line.strip("│ ") for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:]]
+    parts = "\n".join("\0" if set(line) <= set("-─╰╯ ") else line for line in lines).split("\0")
+    message, *rest = [" ".join(part.split()) for part in parts if part.strip()]
+    near = sorted(set(re.findall(r"--[a-z-]+", " ".join(rest[:1])))) if message.startswith("Unrecognized") else []
+    meant = [name for name in near if name != "--help"]
+    return message + (f" (did you mean {' or '.join(meant)}?)" if meant else "") + "; see cenas COMMAND --help"
 
 
 def _refuse(message: str) -> NoReturn:

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -69,7 +70,7 @@ def slots_figure(run: SimulationRun) -> Figure:
     at = {activity: busy[:, :, place] for place, activity in enumerate(ACTIVITIES)}
     evaluating, sampling = at["evaluation"] + at["initial_design"], at["sampling"] + at["supernet"]
     chosen = run.result.history.evaluation_slots.mean(axis=1, dtype=np.float64)
-    intensity = None
+    intensity = []
     for place, (axes, name) in enumerate(zip(panels, policies, strict=True)):
         both = evaluating[place] + sampling[place]
         axes.stairs(evaluating[place], edges, fill=True, color=COLOURS[0], alpha=0.75, label="evaluating (busy)")
@@ -82,13 +83,13 @@ def slots_figure(run: SimulationRun) -> Figure:
         axes.set(title=name, ylabel="slots", ylim=(0, run.inputs.config.cluster.slots * 1.05), xlim=(0, trace.hours))
         right = axes.twinx()
         values = np.append(trace.intensity_g_per_kwh, trace.intensity_g_per_kwh[-1])
-        (intensity,) = right.step(edges, values, where="post", color=COLOURS[1], linestyle="--", linewidth=1.6)
+        intensity = right.step(edges, values, where="post", color=COLOURS[1], linestyle="--", linewidth=1.6)
         right.set_ylabel("gCO2eq/kWh", color=COLOURS[1])
         right.set_ylim(bottom=0)
     panels[-1].set_xlabel(f"hours since {trace.time(0)}")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(
-        [*handles, intensity], [*labels, "carbon intensity (right axis)"], loc="outside upper center", ncols=4
+        [*handles, *intensity], [*labels, "carbon intensity (right axis)"], loc="outside upper center", ncols=4
     )
     return figure
 
@@ -124,7 +125,7 @@ def _fronts(axes: Axes, run: SimulationRun, place: int, other: int) -> None:
     colour, joined = COLOURS[place % len(COLOURS)], xy.shape[1] == len(run.benchmark.units)
     # The corner that is attained lies on the worse side of x.
     stairs = "steps-pre" if tables.maximised(run)[other] else "steps-post"
-    line = {"linestyle": "-" if joined else "", "drawstyle": stairs}
+    line: dict[str, Any] = {"linestyle": "-" if joined else "", "drawstyle": stairs}
     for seed in range(run.inputs.config.policies.seeds):
         evaluated = tables.evaluated_index(run, place, seed)
         label = "evaluated (all seeds)" if seed == 0 else None

@@ -65,7 +65,7 @@ def result_document(run: SimulationRun, environment: dict[str, Any], seconds: di
         "policies": {
             name: {
                 "summary": {column: estimate._asdict() for column, estimate in columns.items()},
-                "searches": rows[rows.policy == name].drop(columns="policy").to_dict("records"),
+                "searches": rows.loc[rows.policy == name].drop(columns="policy").to_dict(orient="records"),
             }
             for name, columns in tables.summary(run).items()
         },

@@ -3,8 +3,9 @@
 Sums are float64 sums of the interval rows, so every table agrees with every other.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64, Int
@@ -66,7 +67,7 @@ def history(run: SimulationRun) -> pd.DataFrame:
     rows, trace = run.result.history, run.inputs.trace
     hour = np.arange(trace.hours)
     shape = rows.running.shape
-    columns = {name: np.repeat(values, trace.hours) for name, values in _by_search(run).items()}
+    columns: dict[str, Any] = {name: np.repeat(values, trace.hours) for name, values in _by_search(run).items()}
     columns["hour"] = np.tile(hour, shape[0] * shape[1])
     columns["time_utc"] = np.tile(np.datetime_as_string(trace.start + hour * HOUR, unit="m"), shape[0] * shape[1])
     columns["intensity_g_per_kwh"] = np.tile(trace.intensity_g_per_kwh, shape[0] * shape[1])
@@ -89,7 +90,7 @@ def history(run: SimulationRun) -> pd.DataFrame:
 def ledger(run: SimulationRun) -> pd.DataFrame:
     """One row for every policy, seed and activity: busy_h (slot hours), energy_kwh, emissions_g."""
     charge = run.result.history.charge
-    columns = {name: np.repeat(values, len(ACTIVITIES)) for name, values in _by_search(run).items()}
+    columns: dict[str, Any] = {name: np.repeat(values, len(ACTIVITIES)) for name, values in _by_search(run).items()}
     columns["activity"] = np.tile(np.asarray(ACTIVITIES), run.result.count.size)
     columns["busy_h"] = charge.busy_s.sum(axis=2, dtype=np.float64).ravel() / 3600
     columns["energy_kwh"] = charge.energy_kwh.sum(axis=2, dtype=np.float64).ravel()
@@ -107,7 +108,7 @@ def pareto(run: SimulationRun) -> pd.DataFrame:
         "policy": np.asarray(run.inputs.config.policies.policy)[policy],
         "seed": seed,
         "evaluation": place + 1,
-        "architecture": [space.to_string(code) for code in np.asarray(space.codes(index))],
+        "architecture": [space.to_string(code) for code in np.asarray(space.codes(jnp.asarray(index)))],
     }
     return pd.DataFrame(columns | {name: values[:, i] for i, name in enumerate(objective_columns(run))})
 
@@ -131,9 +132,9 @@ def objective_columns(run: SimulationRun) -> tuple[str, ...]:
 
 def evaluated_index(run: SimulationRun, policy: int, seed: int) -> Int[np.ndarray, " evaluations"]:
     """Table rows that one search evaluated, in order."""
-    return run.result.evaluated[policy, seed, : run.result.count[policy, seed]]
+    return np.asarray(run.result.evaluated[policy, seed, : run.result.count[policy, seed]])
 
 
-def _by_search(run: SimulationRun) -> dict[str, np.ndarray]:
+def _by_search(run: SimulationRun) -> dict[str, Any]:
     policies, seeds = run.inputs.config.policies.policy, run.inputs.config.policies.seeds
     return {"policy": np.repeat(np.asarray(policies), seeds), "seed": np.tile(np.arange(seeds), len(policies))}

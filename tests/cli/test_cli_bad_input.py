@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import cenas_jax
 from cenas_jax import cli
 
 HOURS = 60
@@ -122,6 +123,7 @@ def test_an_initial_design_that_does_not_fit_is_refused(initial, here, capsys):
 
 def cenas(*arguments: str, **options) -> tuple[subprocess.CompletedProcess, float]:
     environment = {key: value for key, value in os.environ.items() if key != "CENAS_DATA"}
+    environment["PYTHONPATH"] = str(Path(cenas_jax.__file__).parents[1])
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", "from cenas_jax.cli import main; main()", *arguments],

@@ -65,7 +65,8 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
         return LamooState(archive, jnp.full_like(archive.objectives, jnp.nan), taken.empty())
 
     def ask(key, state, n, pending_codes, pending_valid):
-        region, _ = best_region(space, kernel, state.archive, reference_point, config.tree)
+        static = space_static[space.index(state.archive.codes)]
+        region, _ = best_region(space, kernel, state.archive, static, reference_point, config.tree)
         occupied = taken.mark(state.evaluated, pending_codes, pending_valid)
         depth = jnp.where(taken.spread(occupied), -1, region_depth(kernel, region, space_static))
         left = jnp.stack([(depth >= least).sum() for least in range(config.tree.depth + 1)])
@@ -102,8 +103,13 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
 
 
 def best_region(
-    space: SearchSpace, kernel: Kernel, archive: Archive, reference_point: Float[Array, " m"], config: TreeConfig
+    space: SearchSpace,
+    kernel: Kernel,
+    archive: Archive,
+    static: Float[Array, "capacity s"],
+    reference_point: Float[Array, " m"],
+    config: TreeConfig,
 ) -> tuple[Region, PartitionInfo]:
-    """The region that the evaluated architectures of `archive` lead to."""
+    """The region that the evaluated architectures of `archive` lead to; `static` are their rows of `kernel.static`."""
     x = space.features(archive.codes)
-    return partition(kernel, x, archive.objectives, archive_valid(archive), reference_point, config)
+    return partition(kernel, x, static, archive.objectives, archive_valid(archive), reference_point, config)

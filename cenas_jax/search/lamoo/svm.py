@@ -173,8 +173,12 @@ def svm_fit(
     landmarks, whitening, scale = kernel.fit(x, valid)
     columns = kernel.columns(landmarks, static)
     features = columns if whitening is None else columns @ whitening
-    labels = jnp.where(good, 1.0, -1.0).astype(x.dtype)
-    weights, bias, alpha = _interior_point(features, labels, valid, scale, config)
+    if features.shape[1] > features.shape[0]:  # fewer rows than dimensions: the rows' span is all that matters
+        basis, coordinates = jnp.linalg.qr(jnp.where(valid[:, None], features, 0).T)
+        weights, bias, alpha = _interior_point(coordinates.T, good, valid, scale, config)
+        weights = basis @ weights
+    else:
+        weights, bias, alpha = _interior_point(features, good, valid, scale, config)
     return SVM(weights if whitening is None else whitening @ weights, bias, landmarks), alpha
 
 
@@ -201,9 +205,10 @@ class _Iterate(NamedTuple):
     alpha: Float[Array, " n"]
 
 
-def _interior_point(features, labels, valid, scale, config: SVMConfig):
+def _interior_point(features, good, valid, scale, config: SVMConfig):
     """Mehrotra's predictor-corrector on the primal-dual system, reduced to one `(r + 1)`-square normal matrix."""
     dtype = features.dtype
+    labels = jnp.where(good, 1.0, -1.0).astype(dtype)
     count = jnp.maximum(valid.sum(), 1)
     # Features of mean square norm 1 keep float32 accurate; the penalty is scaled so that the problem is the same.
     norm = jnp.sqrt(jnp.maximum((jnp.where(valid[:, None], features, 0) ** 2).sum() / count, 1e-30))
@@ -262,7 +267,9 @@ def _interior_point(features, labels, valid, scale, config: SVMConfig):
         going_on = jnp.isfinite(new.weights).all() & (2 * count * gap > 1e-4 * (alpha * mask).sum())
         return jax.tree.map(lambda after, before: jnp.where(going_on, after, before), new, iterate), None
 
+    # On the central path of weights 0 at a wide gap, mu = 2 C: one or two steps fewer than from a gap of C / 2.
     ones = jnp.ones_like(labels)
-    start = _Iterate(jnp.zeros(rows.shape[1], dtype), ones, ones, ones * penalty / 2)
+    surplus = (3 + math.sqrt(17)) / 2
+    start = _Iterate(jnp.zeros(rows.shape[1], dtype), surplus * ones, (surplus + 1) * ones, ones * penalty * 2 / surplus)
     final, _ = jax.lax.scan(step, start, length=config.steps)
     return final.weights[:-1] / norm, final.weights[-1], final.alpha * mask / (scale * norm**2)

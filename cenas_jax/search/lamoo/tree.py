@@ -79,6 +79,7 @@ class _Level(NamedTuple):
 def partition(
     kernel: Kernel,
     x: Float[Array, "n f"],
+    static: Float[Array, "n s"],
     objectives: Float[Array, "n m"],
     valid: Bool[Array, " n"],
     reference_point: Float[Array, " m"],
@@ -86,11 +87,10 @@ def partition(
 ) -> tuple[Region, PartitionInfo]:
     """Partitions the space by the evaluated samples and returns the best region.
 
-        `x` are the samples' features, `objectives` are maximised. Rows that are not `valid` (and failed evaluations, whose
+        `x` are the samples' features, `static = kernel.static(x)`, `objectives` are maximised. Rows that are not `valid` (and failed evaluations, whose
     objectives are NaN) take no part. With `min_samples` or fewer the region is the whole space.
     """
     valid = valid & ~jnp.isnan(objectives).any(axis=1)
-    static = kernel.static(x)
     node = jnp.zeros(x.shape[0], jnp.int32)
     levels, machines = [], []
     for depth in range(config.depth):
