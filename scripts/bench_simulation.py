@@ -29,13 +29,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from baselines.numpy_search import (
+    Problem,
+    RegionScorer,
+    SearchConfig,
+    SearchTask,
+    region,
+    region_batch,
+    search_batch,
+    worker_pool,
+)
+from baselines.numpy_search import search as numpy_search
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
 from rich.table import Table
 
-from baselines.numpy_search import Problem, RegionScorer, SearchConfig, SearchTask, region, region_batch
-from baselines.numpy_search import search as numpy_search
-from baselines.numpy_search import search_batch, worker_pool
 from cenas_jax.allocation.policies import plain_params, plain_policy
 from cenas_jax.benchmarks.base import Benchmark
 from cenas_jax.benchmarks.nas_bench_201 import nas_bench_201_benchmark
@@ -44,10 +52,21 @@ from cenas_jax.carbon import Budget, IntensityTrace, PowerModel, load_trace
 from cenas_jax.carbon.power import measured
 from cenas_jax.cluster.simulated import ClusterConfig, ClusterParams, simulated_cluster
 from cenas_jax.cluster.simulation import check_overflow, simulate
-from cenas_jax.search.lamoo import LamooConfig, SVMConfig, TreeConfig, lamoo_search, make_kernel, partition, region_depth
+from cenas_jax.search.lamoo import (
+    LamooConfig,
+    SVMConfig,
+    TreeConfig,
+    lamoo_search,
+    make_kernel,
+    partition,
+    region_depth,
+)
 from cenas_jax.spaces.nas_bench_201 import nas_bench_201
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+# LAPACK calls of a batch run on XLA's thread pool and, from one of its threads, wait for it (jaxlib 0.10.2): with as many
+# devices as threads all of them end up waiting, for ever. XLA reads the size of the pool from this variable.
+os.environ.setdefault("NPROC", str(2 * CORES))
 SLOTS = 8
 START = "2021-07-01T06:00Z"
 WINDOW_H = ClusterConfig().window_h
@@ -158,7 +177,9 @@ def bench_batches(setting: Setting, arguments: argparse.Namespace) -> list[dict]
             check_overflow(call(), arguments.capacity)
             ours = done / median_s(call, arguments.repeats)
             tasks = [numpy_task(setting, policy, seed) for seed in range(arguments.baseline_searches)]
-            theirs = len(tasks) * setting.hours / median_s(lambda tasks=tasks: search_batch(pool, tasks), arguments.repeats)
+            theirs = (
+                len(tasks) * setting.hours / median_s(lambda tasks=tasks: search_batch(pool, tasks), arguments.repeats)
+            )
             rows.append({"what": f"JAX best ({best}), {policy}", "hours_per_s": ours, "baseline_hours_per_s": theirs})
     return rows
 
@@ -227,7 +248,9 @@ def bench_single(setting: Setting, arguments: argparse.Namespace) -> list[dict]:
         params, task = plain_params(policy, SLOTS), numpy_task(setting, policy, 0)
         ours = median_s(lambda params=params: search(jax.random.key(0), params), arguments.repeats)
         theirs = median_s(lambda task=task: numpy_search(problem, config, *task, scorer=scorer), arguments.repeats)
-        rows.append({"what": f"one search of {setting.hours} h, {policy}", "ms": 1e3 * ours, "baseline_ms": 1e3 * theirs})
+        rows.append(
+            {"what": f"one search of {setting.hours} h, {policy}", "ms": 1e3 * ours, "baseline_ms": 1e3 * theirs}
+        )
     return rows
 
 
@@ -286,7 +309,9 @@ def bench_growth(arguments: argparse.Namespace) -> list[dict]:
         program = batched(lambda key: search(key, heuristic), "shard" if batch % CORES == 0 else "vmap")
         keys = jax.random.split(jax.random.key(0), batch)
         seconds = median_s(partial(program, keys), arguments.repeats)
-        rows.append({"what": f"JAX, batch of {batch}, {setting.hours} h", "hours_per_s": batch * setting.hours / seconds})
+        rows.append(
+            {"what": f"JAX, batch of {batch}, {setting.hours} h", "hours_per_s": batch * setting.hours / seconds}
+        )
     return rows
 
 
@@ -295,7 +320,11 @@ def machine() -> dict:
     names = [line.split(":")[1].strip() for line in cpus.read_text().splitlines() if line.startswith("model name")]
     packages = ("jax", "jaxlib", "numpy", "scikit-learn", "moocore")
     versions = {package: importlib.metadata.version(package) for package in packages}
-    return {"cores": CORES, "processor": names[0] if names else platform.machine(), "python": platform.python_version()} | versions
+    return {
+        "cores": CORES,
+        "processor": names[0] if names else platform.machine(),
+        "python": platform.python_version(),
+    } | versions
 
 
 def show(console: Console, title: str, rows: list[dict]) -> None:
@@ -332,7 +361,9 @@ def main() -> None:
     setting = make_setting(arguments.hours)
     console = Console()
     options = {name: value for name, value in vars(arguments).items() if name not in ("json", "child")}
-    source = "synthetic benchmark and trace" if setting.benchmark.synthetic else "NAS-Bench-201, HW-NAS-Bench, US-CAL-CISO"
+    source = (
+        "synthetic benchmark and trace" if setting.benchmark.synthetic else "NAS-Bench-201, HW-NAS-Bench, US-CAL-CISO"
+    )
     report: dict[str, Any] = {"machine": machine(), "data": source, "options": options}
     console.print(report)
     sections = {

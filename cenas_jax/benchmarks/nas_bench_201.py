@@ -97,7 +97,7 @@ def nas_bench_201_benchmark(
         objective_names=tuple(objectives),
         units=tuple(_unit(name) for name in objectives),
         estimate_name=estimate,
-        source=f"NAS-Bench-201 and HW-NAS-Bench tables in {data / 'nas'}",
+        source="NAS-Bench-201 and HW-NAS-Bench (compact tables)",
         synthetic=False,
     )
 

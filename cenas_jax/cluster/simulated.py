@@ -236,10 +236,13 @@ def simulated_cluster(
             start_s + work.remaining_s, stop_s, params.budget.evaluations - state.count
         )
         run_s = jnp.where(work.valid, jnp.clip(stop_s - start_s, 0, work.remaining_s), 0.0)
+        finished = work.valid & (run_s > 0) & (run_s >= work.remaining_s - 1e-3)
+        # Where several finish in the second of the last allowed evaluation, the first in the list count.
+        finished &= jnp.cumsum(finished) <= params.budget.evaluations - state.count
         return _Evaluated(
             work=work,
             run_s=run_s,
-            finished=work.valid & (run_s > 0) & (run_s >= work.remaining_s - 1e-3),
+            finished=finished,
             idle_s=jnp.maximum(stop_s - busy_s, 0).sum(),
             stop_s=stop_s,
             out_of_budget=enough | (stop_s < horizon_s),

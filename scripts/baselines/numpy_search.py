@@ -193,7 +193,9 @@ class RegionScorer:
 
     def _poly_decision(self, machine: SVC, samples: np.ndarray) -> np.ndarray:
         weights = machine.dual_coef_[0] @ self.monomials32[samples[machine.support_]]
-        return self.monomials32 @ (machine.gamma**self.config.degree * weights).astype(np.float32) + machine.intercept_[0]
+        return (
+            self.monomials32 @ (machine.gamma**self.config.degree * weights).astype(np.float32) + machine.intercept_[0]
+        )
 
     def _rbf_decision(self, machine: SVC, rows: np.ndarray) -> np.ndarray:
         support = machine.support_vectors_.astype(np.float32)

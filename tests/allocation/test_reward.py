@@ -1,0 +1,34 @@
+"""Rewards by hand."""
+
+import math
+
+import jax.numpy as jnp
+import pytest
+
+from cenas_jax.allocation.reward import budgeted_reward, paper_reward
+
+
+@pytest.mark.parametrize(("now", "before", "expected"), [(4155.0, 4155.0, 0.0), (2.0, 1.0, math.log(2))])
+def test_budgeted_reward_is_the_growth_of_the_logarithm(now, before, expected):
+    assert float(budgeted_reward(jnp.float32(now), jnp.float32(before))) == pytest.approx(expected, abs=1e-6)
+
+
+def test_budgeted_reward_of_nothing_is_finite():
+    assert float(budgeted_reward(jnp.float32(0), jnp.float32(0))) == 0
+    assert math.isfinite(float(budgeted_reward(jnp.float32(1), jnp.float32(0))))
+
+
+@pytest.mark.parametrize(
+    ("gain", "time", "emissions_g", "evaluations", "expected"),
+    [
+        (0.0, 0.0, 0.0, 0, 0.0),
+        (0.01, 1.0, 0.0, 0, 0.32),  # 20 x 0.01 x 1.6
+        (0.01, 0.0, 0.0, 0, 0.16),  # early hours count double
+        (0.0, 0.5, 1000.0, 0, -0.5),  # a quarter of what all slots can emit
+        (0.0, 0.5, 0.0, 7, 0.35),
+        (0.02, 0.5, 4000.0, 3, 20 * 0.02 * 1.2 - 2 + 0.15),
+    ],
+)
+def test_paper_reward(gain, time, emissions_g, evaluations, expected):
+    numbers = [jnp.float32(value) for value in (gain, time, emissions_g, 4000.0, evaluations)]
+    assert float(paper_reward(*numbers)) == pytest.approx(expected, abs=1e-6)
