@@ -5,9 +5,9 @@
 Expected time: about 2 minutes on 2 cores. Expected figure: draws from the region have a higher mean hypervolume (of 50
 draws), a higher mean accuracy and a lower mean energy than draws from the whole space, more so the more was evaluated.
 
-For 64 seeds, LaMOO searches by random choice in its region; after 50 to 300 evaluations, 50 architectures are drawn from
-the region and 50 from the whole space, none of them evaluated before. Writes results/fig_region_quality.json (means, 95 %
-Student t intervals over seeds, and the paired p-value) and .png.
+For 64 seeds, LaMOO searches by random choice in its region; after 50 to 300 evaluations, 50 architectures are drawn
+from the region and 50 from the whole space, none of them evaluated before. Writes results/fig_region_quality.json
+(means, 95 % Student t intervals over seeds, and the paired p-value) and .png.
 """
 
 import json

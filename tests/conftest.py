@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
-import cenas_jax  # noqa: F401  (first: it sets a flag that XLA reads once)
 import jax
 import pytest
+
+import cenas_jax  # noqa: F401  (first: it sets a flag that XLA reads once)
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -1,4 +1,4 @@
-"""A search against a table without a clock: ask, screen, rank, look up, tell. For comparing searchers by evaluations."""
+"""A search against a table without a clock: ask, screen, rank, look up, tell. Compares searchers by evaluations."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from cenas_jax.spaces.base import SearchSpace
 
 
 class TabularHistory(NamedTuple):
-    """What was evaluated, in order, and the share of the table's hypervolume after the initial design and each batch."""
+    """What was evaluated, in order, and the share of the table's hypervolume after the first design and each batch."""
 
     index: Int[Array, " evaluations"]
     valid: Bool[Array, " evaluations"]
@@ -32,7 +32,7 @@ def tabular_search(
     rounds: int = 8,
     screened: int = 0,
 ) -> tuple[TabularHistory, object]:
-    """Evaluates `initial` random architectures and then `rounds` batches of `batch`; one program under `jit` and `vmap`.
+    """Evaluates `initial` random architectures, then `rounds` batches of `batch`; one program under `jit` and `vmap`.
 
     `screened = 0` evaluates what the searcher asks for, unseen; otherwise so many candidates are screened for every
     batch (their `estimates` looked up) and the searcher's ranking chooses. Returns the history and the final state.

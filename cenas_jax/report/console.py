@@ -7,7 +7,7 @@ from cenas_jax.carbon.ledger import ACTIVITIES
 from cenas_jax.report.tables import INTERVAL_METHOD, Estimate, summary
 from cenas_jax.runs.simulation import SimulationRun
 
-_LABEL_WIDTH, _COLUMN_WIDTH = 34, 20
+_LABEL_WIDTH, _COLUMN_WIDTH = 24, 20
 
 
 def print_run(console: Console, run: SimulationRun) -> None:
@@ -16,7 +16,7 @@ def print_run(console: Console, run: SimulationRun) -> None:
         console.print(line, style=None, highlight=False, soft_wrap=True, markup=False)
     policies = run.inputs.config.policies
     table = Table(title=f"Means over {policies.seeds} seeds; interval: {INTERVAL_METHOD}", title_justify="left")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for name in policies.policy:
         table.add_column(name, justify="right", no_wrap=True)
     results = summary(run)
@@ -26,8 +26,9 @@ def print_run(console: Console, run: SimulationRun) -> None:
             table.add_row("  95 % interval", *(_interval(results[name][column]) for name in policies.policy))
         if column in ("energy_kwh", "hypervolume_share"):
             table.add_section()
-    width = _LABEL_WIDTH + _COLUMN_WIDTH * len(policies.policy)  # never cut: a narrow terminal wraps
-    console.print(table, width=max(console.width, width) if console.width < width else None, crop=False)
+    # A narrow terminal wraps lines; squeezed columns would lose their words.
+    console.width = max(console.width, _LABEL_WIDTH + _COLUMN_WIDTH * len(policies.policy))
+    console.print(table)
 
 
 def source_lines(run: SimulationRun) -> list[str]:

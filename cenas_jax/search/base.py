@@ -19,14 +19,14 @@ class Candidates(NamedTuple):
 
 
 class Searcher(NamedTuple):
-    """Proposes architectures, ranks screened ones and learns from evaluated ones. Pure functions under `jit` and `vmap`."""
+    """Proposes architectures, ranks screened ones, learns from results. Pure functions under `jit` and `vmap`."""
 
     init: Callable[[Key[Array, ""]], SearcherState]
     """`(key) -> state`."""
     ask: Callable[..., tuple[Int[Array, "n d"], Bool[Array, " n"]]]
     """`(key, state, n, pending_codes[p, d], pending_valid[p]) -> (codes[n, d], valid[n])`: distinct architectures of
-    the current region, never an evaluated or a pending (queued, running) one. Where fewer than `n` are left in the whole
-    space, the rest is not valid."""
+    the current region, never an evaluated or a pending (queued, running) one. Where fewer than `n` are left in the
+    whole space, the rest is not valid."""
     rank: Callable[..., tuple[Int[Array, " n"], Bool[Array, " n"]]]
     """`(key, state, candidates, n) -> (rows[n], valid[n])`: the rows of the `n` candidates to evaluate, best first."""
     tell: Callable[[SearcherState, Candidates, Float[Array, "c m"]], tuple[SearcherState, Any]]
@@ -57,8 +57,8 @@ def _(axis_size, in_batched, value):
 def random_ranks(key: Key[Array, ""], count: Int[Array, ""], n: int) -> Int[Array, " n"]:
     """The first `n` places of a pseudo-random permutation of `0 .. count - 1`; places from `count` on are meaningless.
 
-    Swap-or-not (Hoang, Morris & Rogaway 2012): a keyed bijection of a domain of any, traced, size, evaluated where it is
-    needed, so that drawing without replacement costs O(n) whatever `count` is.
+    Swap-or-not (Hoang, Morris & Rogaway 2012): a keyed bijection of a domain of any, traced, size, evaluated where it
+    is needed, so that drawing without replacement costs O(n) whatever `count` is.
     """
     rounds = 24
     words = jax.random.bits(key, (rounds, 2), jnp.uint32)

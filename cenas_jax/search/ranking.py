@@ -31,8 +31,8 @@ def by_hypervolume_gain(
 ) -> tuple[Int[Array, " n"], Bool[Array, " n"]]:
     """The greedy batch: each pick has the greatest hypervolume gain over the evaluated front and the earlier picks.
 
-    A pick counts as if its `predicted` objectives were true. Candidates that are not `valid` come last. The front is cut
-    to its first 128 points, more than a two-objective front of a tabular space holds.
+    A pick counts as if its `predicted` objectives were true. Candidates that are not `valid` come last. The front is
+    cut to its first 128 points, more than a two-objective front of a tabular space holds.
     """
     on_front = non_dominated_mask(evaluated, evaluated_valid)
     size = min(MAX_FRONT, evaluated.shape[0])

@@ -15,7 +15,7 @@ from cenas_jax.pareto import hypervolume_host
 from cenas_jax.runs.folder import default_folder, new_folder
 
 SMALL = (
-    "simulate --policy vanilla heuristic one-shot --seeds 2 --hours 6 --slots 2 --initial-design 3 --queue-capacity 8 "
+    "simulate --policy vanilla heuristic one-shot fixed-1 --seeds 2 --hours 6 --slots 2 --initial-design 3 --queue-capacity 8 "
     "--screen-per-interval 64 --carbon-limit-g 600"
 ).split()
 FILES = {"config.toml", "environment.json", "history.csv", "ledger.csv", "pareto.csv", "result.json"}
@@ -62,7 +62,7 @@ def test_sums_agree(folder):
     """history.csv by interval = ledger.csv by activity = result.json = power x time x intensity."""
     history, ledger = pd.read_csv(folder / "history.csv"), pd.read_csv(folder / "ledger.csv")
     result = json.loads((folder / "result.json").read_text())
-    assert len(history) == 3 * 2 * 6 and len(ledger) == 3 * 2 * 5
+    assert len(history) == 4 * 2 * 6 and len(ledger) == 4 * 2 * 5
     watts = {name.removesuffix("_w"): value for name, value in result["power"].items() if name.endswith("_w")}
     watts |= {"initial_design": watts["evaluation"], "idle": 0.0}
     for (policy, seed), rows in history.groupby(["policy", "seed"]):
@@ -120,7 +120,7 @@ def test_rerun_from_config_gives_the_same_json_on_stdout_alone(folder, tmp_path,
     succeed(["simulate", "--config", folder / "config.toml", "--out", tmp_path / "again", "--json", "--no-figures"])
     captured = capsys.readouterr()
     document = json.loads(captured.out)
-    assert captured.out.count("\n") == 1 and "simulate: 3 policies x 2 seeds x 6 h" in captured.err
+    assert captured.out.count("\n") == 1 and "simulate: 4 policies x 2 seeds x 6 h" in captured.err
     assert {path.name for path in (tmp_path / "again").iterdir()} == FILES
     before = json.loads((folder / "result.json").read_text())
     assert document.pop("folder") == str(tmp_path / "again")
@@ -143,7 +143,7 @@ def test_sources_and_table_are_printed(shown):
     ):
         assert phrase in text
     header = next(line for line in text.splitlines() if "vanilla" in line)
-    assert "heuristic" in header and "one-shot" in header  # one table, not cut at 80 columns
+    assert "heuristic" in header and "fixed-1" in header  # one table, not cut at 80 columns
     result = json.loads((folder / "result.json").read_text())
     for policy in result["policies"].values():
         assert f"{policy['summary']['hypervolume_share']['mean']:.4f}" in text

@@ -1,4 +1,4 @@
-"""LaMOO as an ask/tell searcher: draw in the best region, rank what was screened, partition again when results arrive."""
+"""LaMOO as an ask/tell searcher: partition by what was evaluated, draw in the best region, rank what was screened."""
 
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple

@@ -267,9 +267,10 @@ def _interior_point(features, good, valid, scale, config: SVMConfig):
         going_on = jnp.isfinite(new.weights).all() & (2 * count * gap > 1e-4 * (alpha * mask).sum())
         return jax.tree.map(lambda after, before: jnp.where(going_on, after, before), new, iterate), None
 
-    # On the central path of weights 0 at a wide gap, mu = 2 C: one or two steps fewer than from a gap of C / 2.
+    # On the central path of weights 0 at a wide gap, mu = 2 C: one or two steps fewer than from C / 2.
     ones = jnp.ones_like(labels)
     surplus = (3 + math.sqrt(17)) / 2
-    start = _Iterate(jnp.zeros(rows.shape[1], dtype), surplus * ones, (surplus + 1) * ones, ones * penalty * 2 / surplus)
+    alpha = ones * penalty * 2 / surplus
+    start = _Iterate(jnp.zeros(rows.shape[1], dtype), surplus * ones, (surplus + 1) * ones, alpha)
     final, _ = jax.lax.scan(step, start, length=config.steps)
     return final.weights[:-1] / norm, final.weights[-1], final.alpha * mask / (scale * norm**2)

@@ -20,7 +20,6 @@ from cenas_jax.pareto import dominance_counts, grouped_hypervolume_2d, hypervolu
 from cenas_jax.search.base import shared_maximum
 from cenas_jax.search.lamoo.svm import SVM, Kernel, SVMConfig, svm_decision, svm_fit, svm_pad
 
-
 SMALLEST_FIT = 64
 
 
@@ -87,8 +86,9 @@ def partition(
 ) -> tuple[Region, PartitionInfo]:
     """Partitions the space by the evaluated samples and returns the best region.
 
-        `x` are the samples' features, `static = kernel.static(x)`, `objectives` are maximised. Rows that are not `valid` (and failed evaluations, whose
-    objectives are NaN) take no part. With `min_samples` or fewer the region is the whole space.
+    `x` are the samples' features, `static = kernel.static(x)`, `objectives` are maximised. Rows that are not `valid`
+    (and failed evaluations, whose objectives are NaN) take no part. With `min_samples` or fewer the region is the whole
+    space.
     """
     valid = valid & ~jnp.isnan(objectives).any(axis=1)
     node = jnp.zeros(x.shape[0], jnp.int32)
