@@ -7,7 +7,7 @@
 Needs an otherwise idle machine. Without CENAS_DATA the synthetic benchmark and trace are used, and named so.
 Expected on two cores: see experiments/results/bench_simulation.json, which this script writes; every figure is a median
 after a warm-up. The baseline runs a sample of the batch's searches (`--baseline-searches`) and is compared by searched
-hours per second. Its own measurements of variants are in scripts/baselines/numpy_search.py.
+hours per second. Variants of it were measured in scripts/baselines/numpy_lamoo.py.
 """
 
 import argparse
@@ -29,9 +29,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from baselines.numpy_lamoo import RegionScorer
 from baselines.numpy_search import (
     Problem,
-    RegionScorer,
     SearchConfig,
     SearchTask,
     region,
@@ -64,8 +64,8 @@ from cenas_jax.search.lamoo import (
 from cenas_jax.spaces.nas_bench_201 import nas_bench_201
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-# LAPACK calls of a batch run on XLA's thread pool and, from one of its threads, wait for it (jaxlib 0.10.2): with as many
-# devices as threads all of them end up waiting, for ever. XLA reads the size of the pool from this variable.
+# LAPACK calls of a batch run on XLA's thread pool and, from one of its threads, wait for it (jaxlib 0.10.2): with as
+# many devices as threads all of them end up waiting, for ever. XLA reads the size of the pool from this variable.
 os.environ.setdefault("NPROC", str(2 * CORES))
 SLOTS = 8
 START = "2021-07-01T06:00Z"
@@ -214,7 +214,13 @@ def jax_region_s(setting: Setting, kernel_name, samples: int, arguments, *, batc
 
     def inside(index, features, static):
         found, _ = partition(
-            kernel, features[index], table.objectives[index], jnp.ones(samples, bool), table.reference_point, config
+            kernel,
+            features[index],
+            static[index],
+            table.objectives[index],
+            jnp.ones(samples, bool),
+            table.reference_point,
+            config,
         )
         return region_depth(kernel, found, static) == config.depth
 
@@ -255,7 +261,7 @@ def bench_single(setting: Setting, arguments: argparse.Namespace) -> list[dict]:
 
 
 def bench_processes(arguments: argparse.Namespace) -> list[dict]:
-    """Start-up, compilation and peak memory, each in a process of its own; the compile cache is first empty, then full."""
+    """Compilation and peak memory, each in a process of its own; the compile cache is first empty, then full."""
     with tempfile.TemporaryDirectory() as cache:
         rows = []
         for what, batch in (("one search", 1), (f"batch of {arguments.batch}", arguments.batch)):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 SearcherState = Any
+SMALLEST_SIZE = 64
 
 
 class Candidates(NamedTuple):
@@ -52,6 +53,19 @@ def _shared_maximum(value):
 @_shared_maximum.def_vmap
 def _(axis_size, in_batched, value):
     return (_shared_maximum(value.max(axis=0)) if in_batched[0] else _shared_maximum(value)), False
+
+
+def at_smallest_size(count: Int[Array, ""], capacity: int, compute: Callable[[int], Any]) -> Any:
+    """`compute(size)` for the smallest of a few sizes, 64, 128, ... up to `capacity`, that holds `count` rows.
+
+    All results must have the same shapes. Under `vmap` the size is the one that every member of the batch needs, so
+    what a search costs grows with what it has evaluated, not with its capacity.
+    """
+    sizes = [min(capacity, SMALLEST_SIZE)]
+    while sizes[-1] < capacity:
+        sizes.append(min(capacity, 2 * sizes[-1]))
+    which = shared_maximum(jnp.searchsorted(jnp.asarray(sizes), count))
+    return jax.lax.switch(which, [lambda size=size: compute(size) for size in sizes])
 
 
 def random_ranks(key: Key[Array, ""], count: Int[Array, ""], n: int) -> Int[Array, " n"]:

@@ -1,15 +1,11 @@
 """The simulated carbon-aware search in NumPy, scikit-learn and moocore: the rival to time against, and an oracle.
 
 The same rules as `cenas_jax.cluster.simulated` with `choice="estimate"`, written the way NumPy likes it: arrays of the
-size that is needed, lists where there are few things, a region only when results have arrived, SVMs only on the path to
-the chosen leaf, no work for a slot that has none. All in float64, except that the space is scored in float32.
-
-Scoring 15,625 architectures by `SVC.decision_function` costs 20 ms (poly) or 44 ms (rbf) at 200 samples, a kernel matrix
-1.1 or 6.4 ms, the monomials of the polynomial kernel 0.3 ms (one thread): the faster ones are used here.
+size that is needed, lists where there are few things, a region only when results have arrived, no work for a slot that
+has none. Float64 throughout.
 """
 
 import heapq
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +13,8 @@ from multiprocessing import get_context
 from multiprocessing.pool import Pool
 from typing import NamedTuple
 
-import moocore
 import numpy as np
-from sklearn.svm import SVC
+from baselines.numpy_lamoo import PartitionConfig, RegionScorer, dominance_counts, hypervolume, partition
 from threadpoolctl import threadpool_limits
 
 from cenas_jax.carbon import BudgetParams, PowerParams
@@ -63,20 +58,14 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class SearchConfig:
-    """As `ClusterConfig`, `TreeConfig` and `SVMConfig`."""
+class SearchConfig(PartitionConfig):
+    """As `ClusterConfig` and `LamooConfig`."""
 
     slots: int = 8
     initial_design: int = 10
     queue_capacity: int = 32
     screen_per_interval: int = 512
     window_h: int = 24
-    depth: int = 3
-    min_samples: int = 10
-    exploration: float = 0.1
-    kernel: str = "poly"
-    degree: int = 4
-    penalty: float = 1.0
 
 
 class Job(NamedTuple):
@@ -95,120 +84,6 @@ class Result(NamedTuple):
     duration_s: np.ndarray  # [hours, 5]
     energy_kwh: np.ndarray  # [hours, 5]
     emissions_g: np.ndarray  # [hours, 5]
-
-
-def dominance_counts(objectives: np.ndarray) -> np.ndarray:
-    """How many rows strictly dominate each row: those no worse in all objectives, less its duplicates and itself."""
-    no_worse = np.ones((len(objectives), len(objectives)), bool)
-    for column in objectives.T:
-        no_worse &= column[:, None] <= column[None, :]
-    _, group, sizes = np.unique(objectives, axis=0, return_inverse=True, return_counts=True)
-    return np.count_nonzero(no_worse, axis=1) - sizes[group]
-
-
-def hypervolume(objectives: np.ndarray, reference_point: np.ndarray) -> float:
-    return float(moocore.hypervolume(objectives, ref=reference_point, maximise=True))
-
-
-class Split(NamedTuple):
-    """One constraint of a region: the samples of a node, their labels, and which half the path takes."""
-
-    rows: np.ndarray
-    good: np.ndarray
-    takes_good: bool
-
-
-class Leaf(NamedTuple):
-    place: int  # in heap order among `2**depth`; an early leaf stands at its leftmost descendant
-    rows: np.ndarray
-    path: tuple[Split, ...]
-
-
-def partition(objectives: np.ndarray, reference_point: np.ndarray, config: SearchConfig) -> Leaf:
-    """The leaf with the highest upper confidence bound; children by label, so that no SVM is needed here."""
-    leaves = [Leaf(0, np.arange(len(objectives)), ())]
-    for _ in range(config.depth):
-        leaves = [child for leaf in leaves for child in _children(leaf, objectives, config)]
-    weight = config.exploration * hypervolume(objectives, reference_point)
-
-    def bound(leaf: Leaf) -> float:
-        if not len(leaf.rows):
-            return -math.inf
-        parent = len(leaf.path[-1].rows) if leaf.path else 1
-        bonus = 2 * weight * math.sqrt(2 * math.log(parent) / len(leaf.rows))
-        return hypervolume(objectives[leaf.rows], reference_point) + bonus
-
-    return max(leaves, key=bound)
-
-
-def _children(leaf: Leaf, objectives: np.ndarray, config: SearchConfig) -> list[Leaf]:
-    if len(leaf.rows) <= config.min_samples:
-        return [leaf._replace(place=2 * leaf.place)]
-    order = np.argsort(dominance_counts(objectives[leaf.rows]), kind="stable")
-    good = np.zeros(len(leaf.rows), bool)
-    good[order[: (len(order) + 1) // 2]] = True
-    return [
-        Leaf(2 * leaf.place + side, leaf.rows[half], (*leaf.path, Split(leaf.rows, good, side == 0)))
-        for side, half in enumerate((good, ~good))
-    ]
-
-
-class RegionScorer:
-    """Fits the SVMs of a path and tells how many of its constraints, root first, each architecture satisfies."""
-
-    def __init__(self, features: np.ndarray, config: SearchConfig):
-        if config.kernel not in ("poly", "rbf"):
-            raise ValueError(f"kernel {config.kernel!r} is unknown: choose poly or rbf")
-        self.features, self.config = features, config
-        self.features32 = features.astype(np.float32)
-        self.squares32 = (self.features32**2).sum(axis=1)
-        if config.kernel == "poly":
-            count = features.shape[1]
-            factors = np.array(list(itertools.combinations_with_replacement(range(count), config.degree)))
-            multiplicity = [
-                math.factorial(config.degree) / math.prod(map(math.factorial, np.bincount(row))) for row in factors
-            ]
-            self.monomials32 = (np.prod(features[:, factors], axis=-1) * np.sqrt(multiplicity)).astype(np.float32)
-
-    def depth(self, path: tuple[Split, ...], evaluated: np.ndarray) -> np.ndarray:
-        """`int[size]`: `len(path)` inside the region. `evaluated` are the indices of the path's samples."""
-        machines = [self._fit(evaluated[split.rows], split.good) for split in path]
-        depth = np.zeros(len(self.features), int)
-        inside = np.arange(len(depth))
-        for split, machine in zip(path, machines, strict=True):
-            if self.config.kernel == "poly":  # all rows are faster than a copy of some
-                decision = self._poly_decision(machine, evaluated[split.rows])[inside]
-            else:
-                decision = self._rbf_decision(machine, inside)
-            inside = inside[(decision > 0) == split.takes_good]
-            depth[inside] += 1
-        return depth
-
-    def _fit(self, index: np.ndarray, good: np.ndarray) -> SVC:
-        x = self.features[index]
-        variance = x.var()
-        gamma = 1 / (x.shape[1] * variance) if variance > 0 else 1.0
-        config = self.config
-        return SVC(kernel=config.kernel, degree=config.degree, gamma=gamma, C=config.penalty).fit(x, good)
-
-    def _poly_decision(self, machine: SVC, samples: np.ndarray) -> np.ndarray:
-        weights = machine.dual_coef_[0] @ self.monomials32[samples[machine.support_]]
-        return (
-            self.monomials32 @ (machine.gamma**self.config.degree * weights).astype(np.float32) + machine.intercept_[0]
-        )
-
-    def _rbf_decision(self, machine: SVC, rows: np.ndarray) -> np.ndarray:
-        support = machine.support_vectors_.astype(np.float32)
-        exponent = self.features32[rows] @ (2 * machine.gamma * support.T)
-        exponent -= machine.gamma * self.squares32[rows, None]
-        exponent -= machine.gamma * (support**2).sum(axis=1)
-        return np.exp(exponent, out=exponent) @ machine.dual_coef_[0].astype(np.float32) + machine.intercept_[0]
-
-
-def region(problem: Problem, config: SearchConfig, evaluated: np.ndarray, scorer: RegionScorer) -> np.ndarray:
-    """`bool[size]`: which architectures lie in the region that the evaluated ones lead to."""
-    leaf = partition(problem.objectives[evaluated], problem.reference_point, config)
-    return scorer.depth(leaf.path, evaluated) == len(leaf.path)
 
 
 def list_schedule(durations_s: list[float], evaluation_slots: int) -> tuple[list[float], list[float]]:
@@ -231,8 +106,7 @@ def stop_time_s(
     left_j = energy_left_kwh * JOULES_PER_KWH
     power_w = sum(watts if busy > 0 else idle_power_w for busy, watts in zip(busy_s, busy_power_w, strict=True))
     now_s = 0.0
-    for end_s, watts in [*sorted(zip(busy_s, busy_power_w, strict=True)), (horizon_s, idle_power_w)]:
-        end_s = min(end_s, horizon_s)
+    for end_s in [*sorted(min(busy, horizon_s) for busy in busy_s), horizon_s]:
         if end_s <= now_s:
             continue
         if power_w * (end_s - now_s) > left_j:
@@ -437,6 +311,12 @@ def search(
 
 def _seconds(energy_kwh: float, power_w: float) -> float:
     return max(energy_kwh, 0.0) * JOULES_PER_KWH / power_w if power_w > 0 else math.inf
+
+
+def region(problem: Problem, config: PartitionConfig, evaluated: np.ndarray, scorer: RegionScorer) -> np.ndarray:
+    """`bool[size]`: which architectures lie in the region that the evaluated ones lead to."""
+    leaf = partition(problem.objectives[evaluated], problem.reference_point, config)
+    return scorer.depth(leaf.path, evaluated) == len(leaf.path)
 
 
 class SearchTask(NamedTuple):

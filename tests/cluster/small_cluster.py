@@ -1,5 +1,7 @@
 """A small simulated cluster whose searches compile once and run in milliseconds."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,15 +17,17 @@ from cenas_jax.search.lamoo import TreeConfig
 from cenas_jax.spaces import tabular_space
 
 HOURS = 8
+SEARCHES = 125
+"""Of one batch: every test uses the same size, so that it compiles once."""
 CONFIG = ClusterConfig(
-    slots=4, initial_design=5, queue_capacity=12, screen_per_interval=24, window_h=6, capacity=96
+    slots=4, initial_design=5, queue_capacity=12, screen_per_interval=24, window_h=6, capacity=64
 )
 SPACE = tabular_space("small", (tuple("abcde"),) * 4)
 TABLE = synthetic_benchmark(
-    3, SPACE, SyntheticBenchmarkConfig(supernet_time_s=5000.0, estimate_time_s=20.0, mean_train_time_s=3000.0)
+    3, SPACE, SyntheticBenchmarkConfig(supernet_time_s=5000.0, estimate_time_s=20.0, mean_train_time_s=4000.0)
 ).table
 SEARCHER = lamoo_search(
-    SPACE, TABLE.reference_point, LamooConfig(capacity=CONFIG.capacity, tree=TreeConfig(min_samples=6))
+    SPACE, TABLE.reference_point, LamooConfig(capacity=CONFIG.capacity, tree=TreeConfig(depth=2, min_samples=6))
 )
 ENVIRONMENT = simulated_cluster(SPACE, TABLE, SEARCHER, CONFIG, HOURS)
 
@@ -49,7 +53,7 @@ def cluster_params(intensity=300.0, power: PowerModel | None = None, budget: Bud
     )
 
 
-def random_searches(seed: int, count: int) -> tuple[jax.Array, ClusterParams, PlainParams]:
+def random_searches(seed: int, count: int = SEARCHES) -> tuple[jax.Array, ClusterParams, PlainParams]:
     """Keys, cluster and policy parameters of `count` searches in which everything that may differ does."""
     random = np.random.default_rng(seed)
     slots, kinds = CONFIG.slots, ("vanilla", "heuristic", "threshold", "one-shot", "fixed-0", "fixed-1", "fixed-3")
@@ -66,9 +70,9 @@ def random_searches(seed: int, count: int) -> tuple[jax.Array, ClusterParams, Pl
         )
         limited = random.random(4) < 0.4
         budget = Budget(
-            hours=random.uniform(0.2, HOURS) if limited[0] else None,
-            carbon_g=np.exp(random.uniform(np.log(5), np.log(6000))) if limited[1] else None,
-            energy_kwh=np.exp(random.uniform(np.log(0.05), np.log(15))) if limited[2] else None,
+            hours=float(random.uniform(0.2, HOURS)) if limited[0] else None,
+            carbon_g=math.exp(random.uniform(math.log(5), math.log(6000))) if limited[1] else None,
+            energy_kwh=math.exp(random.uniform(math.log(0.05), math.log(15))) if limited[2] else None,
             evaluations=int(random.integers(CONFIG.initial_design, 60)) if limited[3] else None,
         )
         params.append(cluster_params(intensity, power, budget))

@@ -13,7 +13,7 @@ from cenas_jax.carbon import Budget
 from cenas_jax.carbon.ledger import charge
 from cenas_jax.carbon.power import PowerModel, measured, paper
 
-RUNS, BATCH = 1000, 250
+BATCHES = 8  # of 125 searches
 EVALUATION, SAMPLING, SUPERNET, INITIAL, IDLE = range(5)
 
 
@@ -28,8 +28,8 @@ def runs():
         )
 
     batches = []
-    for seed in range(RUNS // BATCH):
-        keys, params, policies = random_searches(seed, BATCH)
+    for seed in range(BATCHES):
+        keys, params, policies = random_searches(seed)
         batches.append((double(params), double(simulate_many(keys, params, policies))))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *batches)
 

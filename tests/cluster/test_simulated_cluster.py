@@ -144,7 +144,7 @@ def test_hypervolume_is_of_all_that_was_evaluated():
 
 def test_observation_by_hand():
     intensity = [100, 200, 300, 400, 250, 150, 300, 600] + [50] * 6
-    params = cluster_params(intensity, budget=Budget(hours=4, carbon_g=2000, energy_kwh=1e6))
+    params = cluster_params(intensity, budget=Budget(hours=4.0, carbon_g=2000.0, energy_kwh=1e6))
     state, first = reset(jax.random.key(0), params)
     # The window holds the six hours before the start and the current one: 100 .. 400, now 300 after 150.
     assert float(first.relative_intensity) == pytest.approx((300 - 100) / 300)
@@ -170,7 +170,7 @@ def test_observation_with_unknown_or_flat_hours():
 
 @pytest.mark.parametrize("known", [1, 3, 6])
 def test_no_look_ahead(known):
-    keys, params, policies = random_searches(99, 64)
+    keys, params, policies = random_searches(99)
     intensity = np.asarray(params.intensity_g_per_kwh)
     other = intensity.copy()
     other[:, CONFIG.window_h + known :] = np.random.default_rng(0).uniform(10, 900, other[:, CONFIG.window_h + known :].shape)
@@ -182,7 +182,7 @@ def test_no_look_ahead(known):
 
 
 def test_a_step_after_the_end_changes_nothing_that_matters():
-    for budget in (Budget(hours=2), Budget(evaluations=3), Budget(carbon_g=100.0)):
+    for budget in (Budget(hours=2.0), Budget(evaluations=3), Budget(carbon_g=100.0)):
         params = cluster_params(budget=budget)
         *_, (_, _, ended, last) = play(jax.random.key(0), params, [2] * HOURS)
         assert bool(last.terminated) or bool(last.truncated)
@@ -196,7 +196,7 @@ def test_a_step_after_the_end_changes_nothing_that_matters():
 
 
 def test_terminated_and_truncated_are_kept_apart():
-    steps = list(play(jax.random.key(0), cluster_params(budget=Budget(hours=3)), [2] * 4))
+    steps = list(play(jax.random.key(0), cluster_params(budget=Budget(hours=3.0)), [2] * 4))
     assert [(bool(s[3].terminated), bool(s[3].truncated)) for s in steps] == [
         (False, False),
         (False, False),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cenas_jax.pareto import Archive, archive_add, archive_init, archive_valid
-from cenas_jax.search.base import Candidates, Searcher, draw_without_replacement
+from cenas_jax.search.base import Candidates, Searcher, at_smallest_size, draw_without_replacement
 from cenas_jax.search.gaussian_process import posterior_mean
 from cenas_jax.search.lamoo.svm import Kernel, make_kernel
 from cenas_jax.search.lamoo.tree import PartitionInfo, Region, TreeConfig, partition, region_depth
@@ -52,16 +52,16 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
     Where fewer architectures than asked for are left in the region, its deepest constraint is dropped, then the next:
     an empty region never stalls the search. `reference_point` is the hypervolume's, in the maximised sense.
     """
-    objectives = reference_point.shape[0]
-    if config.choice == "corrected" and objectives != 2:
-        raise ValueError(f"choice='corrected' ranks by two-objective hypervolume gain, but there are {objectives}")
+    num_objectives = reference_point.shape[0]
+    if config.choice == "corrected" and num_objectives != 2:
+        raise ValueError(f"choice='corrected' ranks by two-objective hypervolume gain, but there are {num_objectives}")
     taken = TakenMask(space, config.isomorphs_differ)
     space_features = space.features(space.codes(jnp.arange(space.size)))
     kernel = make_kernel(config.tree.svm, space_features.shape[1])
     space_static = kernel.static(space_features)
 
     def init(key):
-        archive = archive_init(config.capacity, len(space.num_choices), objectives)
+        archive = archive_init(config.capacity, len(space.num_choices), num_objectives)
         return LamooState(archive, jnp.full_like(archive.objectives, jnp.nan), taken.empty())
 
     def ask(key, state, n, pending_codes, pending_valid):
@@ -79,16 +79,18 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
             return first_valid(candidates.valid, n)
         if config.choice == "estimate":
             return by_dominance(candidates, n)
-        evaluated = archive_valid(state.archive)
-        one_hot, query = space.one_hot(state.archive.codes), space.one_hot(candidates.codes)
+        return at_smallest_size(state.archive.count, config.capacity, lambda size: by_gain(state, candidates, n, size))
+
+    def by_gain(state, candidates: Candidates, n: int, size: int):
+        """Greedy hypervolume gain of corrected estimates; `size` rows of the archive hold all evaluations."""
+        objectives, evaluated = state.archive.objectives[:size], archive_valid(state.archive)[:size]
+        one_hot, query = space.one_hot(state.archive.codes[:size]), space.one_hot(candidates.codes)
+        columns = zip(state.estimates[:size].T, objectives.T, candidates.estimates.T, strict=True)
         predicted = [
-            posterior_mean(one_hot, known, target, evaluated, query, guess)
-            for known, target, guess in zip(
-                state.estimates.T, state.archive.objectives.T, candidates.estimates.T, strict=True
-            )
+            posterior_mean(one_hot, known, target, evaluated, query, guess) for known, target, guess in columns
         ]
         return by_hypervolume_gain(
-            jnp.stack(predicted, axis=1), candidates.valid, state.archive.objectives, evaluated, reference_point, n
+            jnp.stack(predicted, axis=1), candidates.valid, objectives, evaluated, reference_point, n
         )
 
     def tell(state, candidates: Candidates, results):

@@ -17,10 +17,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cenas_jax.pareto import dominance_counts, grouped_hypervolume_2d, hypervolume
-from cenas_jax.search.base import shared_maximum
+from cenas_jax.search.base import at_smallest_size
 from cenas_jax.search.lamoo.svm import SVM, Kernel, SVMConfig, svm_decision, svm_fit, svm_pad
-
-SMALLEST_FIT = 64
 
 
 @dataclass(frozen=True)
@@ -163,12 +161,8 @@ def _path_node(level: _Level, place) -> _PathNode:
 
 
 def _fit_path_node(kernel, x, static, node: _PathNode, config: TreeConfig) -> SVM:
-    """The SVM of one node, on its samples alone.
-
-    It is compiled for a few sizes, and the smallest that holds the node (in every search of a batch) runs.
-    """
+    """The SVM of one node, on its samples alone."""
     n = x.shape[0]
-    sizes = _sizes(n)
 
     def fit(size: int) -> SVM:
         position = jnp.arange(size)
@@ -176,15 +170,7 @@ def _fit_path_node(kernel, x, static, node: _PathNode, config: TreeConfig) -> SV
         machine, _ = svm_fit(kernel, x[rows], static[rows], node.good[rows], position < node.samples, config.svm)
         return svm_pad(machine, min(config.svm.rank, n))
 
-    smallest = shared_maximum(jnp.searchsorted(jnp.asarray(sizes), node.samples))
-    return jax.lax.switch(smallest, [lambda size=size: fit(size) for size in sizes])
-
-
-def _sizes(n: int) -> tuple[int, ...]:
-    sizes = [min(n, SMALLEST_FIT)]
-    while sizes[-1] < n:
-        sizes.append(min(n, 2 * sizes[-1]))
-    return tuple(sizes)
+    return at_smallest_size(node.samples, n, fit)
 
 
 def _fit_every_node(kernel, x, static, valid, level: _Level, config: TreeConfig) -> SVM:
