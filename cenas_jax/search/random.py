@@ -29,7 +29,7 @@ def random_search(space: SearchSpace, *, isomorphs_differ: bool = False) -> Sear
 
     def ask(key, state, n, pending_codes, pending_valid):
         occupied = taken.mark(state.evaluated, pending_codes, pending_valid)
-        positions, valid = draw_without_replacement(key, ~taken.spread(occupied), n)
+        positions, valid = taken.draw(key, ~taken.spread(occupied), n)
         return space.codes(positions), valid
 
     def rank(key, state, candidates: Candidates, n: int):
@@ -63,6 +63,20 @@ class TakenMask:
     def spread(self, mask) -> Bool[Array, " size"]:
         """From representatives to all architectures of their classes."""
         return mask if self.representative is None else mask[self.representative]
+
+    def draw(self, key, mask, n: int) -> tuple[Int[Array, " n"], Bool[Array, " n"]]:
+        """`n` distinct positions where `mask` is True, uniformly, and no two of one class.
+
+        Twice as many are drawn and later ones of a class dropped, so fewer than `n` can be valid though more are left.
+        """
+        if self.representative is None:
+            return draw_without_replacement(key, mask, n)
+        positions, valid = draw_without_replacement(key, mask, 2 * n)
+        group = jnp.where(valid, self.representative[positions], self.space.size)
+        order = jnp.argsort(group, stable=True)
+        repeats = jnp.concatenate([jnp.zeros(1, bool), group[order][1:] == group[order][:-1]])
+        rows, kept = first_valid(valid & ~jnp.zeros_like(valid).at[order].set(repeats), n)
+        return positions[rows], kept
 
 
 def first_valid(valid: Bool[Array, " c"], n: int) -> tuple[Int[Array, " n"], Bool[Array, " n"]]:

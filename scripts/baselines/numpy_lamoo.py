@@ -120,7 +120,8 @@ class RegionScorer:
         variance = x.var()
         gamma = 1 / (x.shape[1] * variance) if variance > 0 else 1.0
         config = self.config
-        return SVC(kernel=config.kernel, degree=config.degree, gamma=gamma, C=config.penalty).fit(x, good)
+        machine = SVC(kernel=config.kernel, degree=config.degree, gamma=gamma, C=config.penalty)  # pyright: ignore[reportArgumentType]
+        return machine.fit(x, good)
 
     def _poly_decision(self, machine: SVC, samples: np.ndarray) -> np.ndarray:
         weights = machine.dual_coef_[0] @ self.monomials32[samples[machine.support_]]

@@ -117,9 +117,11 @@ def stop_time_s(
     return horizon_s
 
 
-def charge(duration_s: np.ndarray, power: PowerParams, intensity_g_per_kwh: float) -> tuple[np.ndarray, np.ndarray]:
+def charge(
+    duration_s: np.ndarray, power: PowerParams, intensity_g_per_kwh: np.ndarray | float
+) -> tuple[np.ndarray, np.ndarray]:
     """Energy (kWh) and emissions (g) of slot seconds by activity; leading axes are intervals."""
-    energy_kwh = duration_s * np.array(power[:5], float) * float(power.pue) / JOULES_PER_KWH
+    energy_kwh = duration_s * np.array(power[:5], float) * np.asarray(power.pue, float) / JOULES_PER_KWH
     return energy_kwh, energy_kwh * intensity_g_per_kwh
 
 
@@ -300,7 +302,7 @@ def search(
     share, slots, screened = np.zeros(hours), np.zeros(hours, int), np.zeros(hours, int)
     duration_s = np.zeros((hours, 5))
     for hour in range(hours):
-        if not state.stopped and hour < budget.hours:
+        if not state.stopped and hour < float(np.asarray(budget.hours)):
             window = intensity_g_per_kwh[hour : hour + config.window_h + 1]
             slots[hour] = evaluation_slots_of(policy, config.slots, window)
             screened[hour], duration_s[hour] = state.interval(hour, int(slots[hour]), float(window[-1]))

@@ -1,6 +1,7 @@
 """A small simulated cluster whose searches compile once and run in milliseconds."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +20,7 @@ from cenas_jax.spaces import tabular_space
 HOURS = 8
 SEARCHES = 125
 """Of one batch: every test uses the same size, so that it compiles once."""
-CONFIG = ClusterConfig(
-    slots=4, initial_design=5, queue_capacity=12, screen_per_interval=24, window_h=6, capacity=64
-)
+CONFIG = ClusterConfig(slots=4, initial_design=5, queue_capacity=12, screen_per_interval=24, window_h=6, capacity=64)
 SPACE = tabular_space("small", (tuple("abcde"),) * 4)
 TABLE = synthetic_benchmark(
     3, SPACE, SyntheticBenchmarkConfig(supernet_time_s=5000.0, estimate_time_s=20.0, mean_train_time_s=4000.0)
@@ -41,7 +40,9 @@ simulate_many = jax.jit(jax.vmap(search))
 reset, step = jax.jit(ENVIRONMENT.reset), jax.jit(ENVIRONMENT.step)
 
 
-def cluster_params(intensity=300.0, power: PowerModel | None = None, budget: Budget | None = None) -> ClusterParams:
+def cluster_params(
+    intensity: Any = 300.0, power: PowerModel | None = None, budget: Budget | None = None
+) -> ClusterParams:
     """`intensity`: of every hour, or one value for each hour of the window and the search."""
     power, budget = power or measured(), budget or Budget()
     hours = np.broadcast_to(np.asarray(intensity, np.float32), CONFIG.window_h + HOURS)
@@ -77,8 +78,6 @@ def random_searches(seed: int, count: int = SEARCHES) -> tuple[jax.Array, Cluste
         )
         params.append(cluster_params(intensity, power, budget))
         name = kinds[random.integers(len(kinds))]
-        policies.append(
-            plain_params(name, slots, threshold=random.uniform(0, 1), reserve_share=random.uniform(0, 0.9))
-        )
+        policies.append(plain_params(name, slots, threshold=random.uniform(0, 1), reserve_share=random.uniform(0, 0.9)))
     stack = lambda trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)  # noqa: E731
     return jax.random.split(jax.random.key(seed), count), stack(params), stack(policies)

@@ -23,7 +23,9 @@ def runs():
 
     def double(tree):
         return jax.tree.map(
-            lambda array: np.asarray(array, np.float64) if jnp.issubdtype(array.dtype, jnp.floating) else np.asarray(array),
+            lambda array: (
+                np.asarray(array, np.float64) if jnp.issubdtype(array.dtype, jnp.floating) else np.asarray(array)
+            ),
             tree,
         )
 
@@ -74,7 +76,9 @@ def test_no_budget_is_ever_exceeded(runs):
     ended = result.history.duration_s.sum(axis=1) < np.minimum(params.budget.hours, HOURS) * 3600 - 1
     for limit in (params.budget.carbon_g, params.budget.energy_kwh, params.budget.evaluations):
         assert 0.1 < ended[np.isfinite(limit)].mean() < 1
-    unlimited = [np.isinf(limit) for limit in (params.budget.carbon_g, params.budget.energy_kwh, params.budget.evaluations)]
+    unlimited = [
+        np.isinf(limit) for limit in (params.budget.carbon_g, params.budget.energy_kwh, params.budget.evaluations)
+    ]
     assert not ended[np.all(unlimited, axis=0)].any()
 
 
@@ -125,8 +129,10 @@ def test_the_hour_of_the_paper():
 def test_a_budget_is_used_up_to_the_last_second(limit):
     # Evaluation alone, nothing idles: 4 slots at 360 W and 250 g/kWh are 1.44 kWh and 360 g an hour.
     power = PowerModel(360.0, 0.0, 0.0, 0.0)
-    budget = Budget(**{limit: 1.44 * 3.25 * (250 if limit == "carbon_g" else 1)})
-    result = simulate_one(jax.random.key(1), cluster_params(250.0, power, budget), plain_params("vanilla", CONFIG.slots))
+    budget = Budget(energy_kwh=1.44 * 3.25) if limit == "energy_kwh" else Budget(carbon_g=360 * 3.25)
+    result = simulate_one(
+        jax.random.key(1), cluster_params(250.0, power, budget), plain_params("vanilla", CONFIG.slots)
+    )
     assert result.history.duration_s.tolist() == pytest.approx([3600] * 3 + [900] + [0] * 4, rel=1e-3)
     used = result.ledger.emissions_g.sum() if limit == "carbon_g" else result.ledger.energy_kwh.sum()
     assert 1 - 1e-4 < float(used) / getattr(budget, limit) <= 1

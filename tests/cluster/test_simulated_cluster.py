@@ -67,7 +67,7 @@ def test_jobs_run_to_their_end_on_one_slot_at_a_time(actions):
         assert set(started) <= finished | set(left)
         ran_s = 0.0
         for job in finished | set(left):
-            had_s = started.get(job, TRAIN_S[job])
+            had_s = started.get(job, float(TRAIN_S[job]))
             this_hour_s = had_s - left.get(job, 0.0)
             assert -1e-2 <= this_hour_s <= 3600 + 1e-2  # one slot at a time
             ran_s += this_hour_s
@@ -86,11 +86,15 @@ def test_the_best_screened_architectures_come_first():
     states = list(play(jax.random.key(1), params, [0, 2, 1]))
     _, _, after, _ = states[0]
     queue = jobs(after.queue)
-    assert len(queue) == CONFIG.queue_capacity and set(jobs(after.initial)) == set(np.asarray(after.initial.index).tolist())
+    assert len(queue) == CONFIG.queue_capacity and set(jobs(after.initial)) == set(
+        np.asarray(after.initial.index).tolist()
+    )
     assert all(after.estimated[index] for index in queue)
     # All that was screened: nothing outside the queue may have a better dominance number.
     _, _, later, _ = states[2]
-    assert set(jobs(later.half_finished)) <= set(jobs(states[1][2].initial, states[1][2].half_finished, states[1][2].queue))
+    assert set(jobs(later.half_finished)) <= set(
+        jobs(states[1][2].initial, states[1][2].half_finished, states[1][2].queue)
+    )
 
 
 def test_vanilla_screens_nothing_and_pays_no_supernet():
@@ -135,7 +139,9 @@ def test_hypervolume_is_of_all_that_was_evaluated():
     rows = TABLE.objectives[result.evaluated]
     expected = hypervolume(rows, jnp.arange(CONFIG.capacity) < result.count, TABLE.reference_point)
     assert float(result.hypervolume) == pytest.approx(float(expected), rel=1e-6)
-    assert float(result.history.hypervolume_share[-1]) == pytest.approx(float(expected / TABLE.max_hypervolume), rel=1e-6)
+    assert float(result.history.hypervolume_share[-1]) == pytest.approx(
+        float(expected / TABLE.max_hypervolume), rel=1e-6
+    )
     # The budgeted rewards add up to the growth of the logarithm since the first result.
     values = np.asarray(result.history.hypervolume_share, np.float64)
     first = values[values > 0][0]
@@ -173,7 +179,9 @@ def test_no_look_ahead(known):
     keys, params, policies = random_searches(99)
     intensity = np.asarray(params.intensity_g_per_kwh)
     other = intensity.copy()
-    other[:, CONFIG.window_h + known :] = np.random.default_rng(0).uniform(10, 900, other[:, CONFIG.window_h + known :].shape)
+    other[:, CONFIG.window_h + known :] = np.random.default_rng(0).uniform(
+        10, 900, other[:, CONFIG.window_h + known :].shape
+    )
     before = simulate_many(keys, params, policies)
     after = simulate_many(keys, params._replace(intensity_g_per_kwh=jnp.asarray(other)), policies)
     for was, now in zip(jax.tree.leaves(before.history), jax.tree.leaves(after.history), strict=True):
@@ -189,8 +197,18 @@ def test_a_step_after_the_end_changes_nothing_that_matters():
         for action in (0, 4):
             after, time_step = step(ended, jnp.asarray(action), params)
             assert float(time_step.reward) == 0 and not bool(time_step.info.running)
-            assert bool(time_step.terminated) == bool(ended.stopped) and bool(time_step.terminated | time_step.truncated)
-            for name in ("count", "hypervolume", "evaluated", "ledger", "estimated", "supernet_left_s", "half_finished"):
+            assert bool(time_step.terminated) == bool(ended.stopped) and bool(
+                time_step.terminated | time_step.truncated
+            )
+            for name in (
+                "count",
+                "hypervolume",
+                "evaluated",
+                "ledger",
+                "estimated",
+                "supernet_left_s",
+                "half_finished",
+            ):
                 same = jax.tree.map(np.array_equal, getattr(after, name), getattr(ended, name))
                 assert all(jax.tree.leaves(same)), name
 
@@ -233,7 +251,9 @@ def test_equal_training_times_do_not_exceed_the_evaluations():
 def test_a_space_that_is_used_up_ends_without_work():
     space = tabular_space("tiny", (tuple("abc"),) * 3)
     table = synthetic_benchmark(0, space, SyntheticBenchmarkConfig(mean_train_time_s=600.0)).table
-    config = ClusterConfig(slots=4, initial_design=5, queue_capacity=12, screen_per_interval=24, window_h=6, capacity=32)
+    config = ClusterConfig(
+        slots=4, initial_design=5, queue_capacity=12, screen_per_interval=24, window_h=6, capacity=32
+    )
     environment = simulated_cluster(space, table, random_search(space), config, HOURS)
     result = jax.jit(
         lambda key: simulate(key, environment, plain_policy(4), cluster_params(), plain_params("vanilla", 4), HOURS)

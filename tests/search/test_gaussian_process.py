@@ -1,6 +1,7 @@
 """The corrected estimates, against scikit-learn's Gaussian process and a NumPy reference."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -47,19 +48,22 @@ def scikit_learn(train, query, target, estimate):
     e = (estimate - estimate[train].mean()) / estimate[train].std()
     y = (target[train] - mean) / deviation
 
-    best = None
+    best, highest_evidence = None, -math.inf
     for length, noise in GRID:
         gram = _kernel(length, 1.0)(np.column_stack([ONE_HOT[train], e[train]])) + noise * np.eye(len(train))
         amplitude = y @ np.linalg.solve(gram, y) / len(y)
         regressor = GaussianProcessRegressor(
-            _kernel(length, amplitude) + WhiteKernel(noise * amplitude, "fixed"), optimizer=None, alpha=1e-12
+            _kernel(length, amplitude) + WhiteKernel(noise * amplitude, "fixed"),
+            optimizer=None,  # pyright: ignore
+            alpha=1e-12,
         )
         regressor.fit(np.column_stack([ONE_HOT[train], e[train]]), y)
-        evidence = regressor.log_marginal_likelihood_value_
-        if best is None or evidence > best[0]:
-            best = evidence, regressor
+        evidence: Any = regressor.log_marginal_likelihood_value_
+        if evidence > highest_evidence:
+            best, highest_evidence = regressor, evidence
     assert best is not None
-    return mean + deviation * best[1].predict(np.column_stack([ONE_HOT[query], e[query]]))
+    prediction: Any = best.predict(np.column_stack([ONE_HOT[query], e[query]]))
+    return mean + deviation * prediction
 
 
 def _kernel(length, amplitude):
@@ -75,7 +79,8 @@ def _kernel(length, amplitude):
 
         def __call__(self, X, Y=None, eval_gradient=False):
             Y = X if Y is None else Y
-            shape = RBF(math.sqrt(length))(X[:, :h], Y[:, :h]) + DotProduct(0.0, "fixed")(X[:, h:], Y[:, h:])
+            shape: Any = RBF(math.sqrt(length))(X[:, :h], Y[:, :h])
+            shape = shape + DotProduct(0.0, "fixed")(X[:, h:], Y[:, h:])
             return self.constant_value * shape
 
         def diag(self, X):

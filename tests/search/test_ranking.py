@@ -1,5 +1,7 @@
 """Which candidates come first: by dominance number, and by greedy hypervolume gain."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import moocore
@@ -59,16 +61,14 @@ def test_greedy_gain_by_hand():
     predicted = jnp.asarray([(1.0, 4.0), (2.0, 1.0), (3.0, 3.0), (5.0, 1.0), (9.0, 9.0)])
     valid = jnp.asarray([True, True, True, True, False])
     evaluated = jnp.asarray([(4.0, 1.0), (1.0, 1.0), (50.0, 50.0)])
-    rows, real = by_hypervolume_gain(
-        predicted, valid, evaluated, jnp.asarray([True, True, False]), jnp.zeros(2), 5
-    )
+    rows, real = by_hypervolume_gain(predicted, valid, evaluated, jnp.asarray([True, True, False]), jnp.zeros(2), 5)
     assert rows.tolist()[:4] == [2, 0, 3, 1]
     assert real.tolist() == [True] * 4 + [False]
 
 
 @pytest.fixture(scope="module")
 def greedy():
-    return jax.jit(lambda *arguments: by_hypervolume_gain(*arguments, jnp.zeros(2), 6))
+    return jax.jit(functools.partial(by_hypervolume_gain, reference_point=jnp.zeros(2), n=6))
 
 
 @settings(deadline=None, max_examples=40)

@@ -84,7 +84,9 @@ def test_shared_maximum_of_a_batch_and_of_nested_batches():
     nested = jax.jit(jax.vmap(jax.vmap(shared_maximum)))
     np.testing.assert_array_equal(nested(values), np.full((2, 3), 2))
     # Not batched in the inner axis: nothing to share there.
-    np.testing.assert_array_equal(jax.vmap(lambda v: jax.vmap(lambda _: shared_maximum(v))(jnp.ones(4)))(values[1]), np.ones((3, 4)))
+    np.testing.assert_array_equal(
+        jax.vmap(lambda v: jax.vmap(lambda _: shared_maximum(v))(jnp.ones(4)))(values[1]), np.ones((3, 4))
+    )
 
 
 def test_a_branch_on_the_shared_maximum_stays_a_branch_under_vmap():

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +35,7 @@ def standard_error(values):
     return values.std(axis=0, ddof=1) / math.sqrt(len(values))
 
 
-def lamoo(benchmark, capacity: int, choice="random"):
+def lamoo(benchmark, capacity: int, choice: Any = "random"):
     return lamoo_search(benchmark.space, benchmark.table.reference_point, LamooConfig(capacity=capacity, choice=choice))
 
 
@@ -59,7 +60,9 @@ AFTER_74 = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("estimate", "choice", "screened", "known"), [row[1:] for row in AFTER_74], ids=[row[0] for row in AFTER_74])
+@pytest.mark.parametrize(
+    ("estimate", "choice", "screened", "known"), [row[1:] for row in AFTER_74], ids=[row[0] for row in AFTER_74]
+)
 def test_lamoo_after_74_evaluations(data_dir, estimate, choice, screened, known):
     benchmark = nas_bench_201_benchmark(data_dir, estimate=estimate)
     searcher = lamoo(benchmark, 80, choice)
@@ -76,9 +79,9 @@ def test_lamoo_beats_random_search_at_300_evaluations(data_dir):
     options = dict(initial=10, batch=5, rounds=58)
     _, by_lamoo, state = shares(benchmark, lamoo(benchmark, 300), **options)
     _, at_random, _ = shares(benchmark, random_search(benchmark.space, isomorphs_differ=True), **options)
-    test = ttest_ind(by_lamoo[:, -1], at_random[:, -1], alternative="greater", equal_var=False)
-    print(f"LaMOO {by_lamoo[:, -1].mean():.4f}, random {at_random[:, -1].mean():.4f}, p {test.pvalue:.1e}")
-    assert test.pvalue < 0.01
+    pvalue: Any = ttest_ind(by_lamoo[:, -1], at_random[:, -1], alternative="greater", equal_var=False)[1]
+    print(f"LaMOO {by_lamoo[:, -1].mean():.4f}, random {at_random[:, -1].mean():.4f}, p {pvalue:.1e}")
+    assert pvalue < 0.01
 
     # The architectures of each search's last region are better than the space in both objectives.
     space, table, tree = benchmark.space, benchmark.table, TreeConfig()

@@ -1,5 +1,7 @@
 """Random search and LaMOO as ask/tell: nothing twice, nothing missed, never a stall."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,14 +21,13 @@ ISOMORPH = np.arange(SMALL.size)
 ISOMORPH[:125] = ISOMORPH[:125] // 5 * 5
 FOLDED = tabular_space("folded", (tuple("abcde"),) * 4, isomorph=ISOMORPH)
 
-KINDS = ("random", "lamoo-random", "lamoo-estimate", "lamoo-corrected")
 NOTHING = jnp.zeros((0, 3), jnp.int32), jnp.zeros(0, bool)
 
 
-def make(kind: str, space, capacity: int = 64, **options):
+def make(kind, space, capacity: int = 64, **options):
     if kind == "random":
         return random_search(space, **options)
-    choice = kind.removeprefix("lamoo-")
+    choice: Any = kind.removeprefix("lamoo-")
     config = LamooConfig(capacity=capacity, choice=choice, tree=TreeConfig(min_samples=4), **options)
     return lamoo_search(space, jnp.asarray([0.0, -60.0]), config)
 
@@ -75,11 +76,11 @@ def test_no_isomorph_of_an_earlier_batch(kind):
 
 
 @pytest.mark.xfail(strict=True, reason="one `ask` may draw two isomorphs of each other")
-@pytest.mark.parametrize("kind", ["random"])
-def test_no_two_isomorphs_in_one_batch(kind):
-    ask = jax.jit(lambda key: searcher.ask(key, searcher.init(key), 60, jnp.zeros((0, 4), jnp.int32), NOTHING[1]))
-    searcher = make(kind, FOLDED)
-    codes, valid = ask(jax.random.key(0))
+def test_no_two_isomorphs_in_one_batch():
+    searcher = random_search(FOLDED)
+    codes, valid = searcher.ask(
+        jax.random.key(0), searcher.init(jax.random.key(0)), 60, jnp.zeros((0, 4), jnp.int32), NOTHING[1]
+    )
     classes = ISOMORPH[np.asarray(FOLDED.index(codes))][np.asarray(valid)]
     assert len(set(classes.tolist())) == len(classes)
 
@@ -95,7 +96,7 @@ def test_isomorphs_may_differ():
     assert not np.isin(np.asarray(FOLDED.index(codes))[np.asarray(valid)], np.arange(5)).any()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["random", "lamoo-corrected"])
 def test_a_tiny_space_is_used_up_and_then_nothing_is_valid(kind):
     searcher = make(kind, TINY, 32)
     objectives = synthetic_benchmark(2, TINY).table.objectives
@@ -117,11 +118,13 @@ def test_a_tiny_space_is_used_up_and_then_nothing_is_valid(kind):
     assert sorted(seen) == list(range(27))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["random", "lamoo-estimate"])
 def test_pending_architectures_are_not_proposed(kind):
     searcher = make(kind, TINY, 32)
     state, _ = searcher.tell(
-        searcher.init(jax.random.key(0)), candidates(TINY, jnp.arange(5)), jnp.ones((5, 2)) * jnp.asarray([[50.0, -9.0]])
+        searcher.init(jax.random.key(0)),
+        candidates(TINY, jnp.arange(5)),
+        jnp.ones((5, 2)) * jnp.asarray([[50.0, -9.0]]),
     )
     pending = TINY.codes(jnp.arange(5, 12))
     waiting = jnp.arange(7) < 6  # the last one is no architecture at all
@@ -130,7 +133,7 @@ def test_pending_architectures_are_not_proposed(kind):
     assert sorted(proposed.tolist()) == list(range(11, 27))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["random", "lamoo-corrected"])
 def test_failed_evaluations_are_never_proposed_again(kind):
     searcher = make(kind, TINY, 32)
     failed = jnp.arange(14)
@@ -162,6 +165,7 @@ def test_an_exhausted_region_relaxes_its_deepest_constraint_first():
         assert len(asked(n)) == n and not asked(n) & set(np.asarray(evaluated).tolist())
     codes, valid = ask(key, told, 600, no_codes, NOTHING[1])
     assert int(valid.sum()) == 585
+
     # A small draw comes from the region alone, and one that does not fit drops constraints from the deepest on.
     def depth(index):
         return np.asarray(region_depth(kernel, region, kernel.static(SMALL.features(SMALL.codes(jnp.asarray(index))))))
@@ -207,10 +211,9 @@ def test_compiled_equals_not_compiled(kind):
     np.testing.assert_array_equal(rows, plain_rows)
 
 
-@pytest.mark.parametrize("kind", ["lamoo-estimate"])
-def test_a_search_as_a_scan_equals_a_loop(kind):
+def test_a_search_as_a_scan_equals_a_loop():
     table = synthetic_benchmark(4, SMALL).table
-    searcher = make(kind, SMALL)
+    searcher = make("lamoo-estimate", SMALL)
     key = jax.random.key(8)
     history, _ = jax.jit(
         lambda key: tabular_search(key, searcher, SMALL, table, initial=6, batch=5, rounds=5, screened=15)
@@ -219,7 +222,9 @@ def test_a_search_as_a_scan_equals_a_loop(kind):
     no_codes = jnp.zeros((0, 4), jnp.int32)
     first = history.index[:6]
     state, seen = searcher.init(jax.random.fold_in(key, 0)), first.tolist()
-    state, _ = searcher.tell(state, candidates(SMALL, first)._replace(estimates=table.estimates[first]), table.objectives[first])
+    state, _ = searcher.tell(
+        state, candidates(SMALL, first)._replace(estimates=table.estimates[first]), table.objectives[first]
+    )
     ask, rank = jax.jit(searcher.ask, static_argnums=2), jax.jit(searcher.rank, static_argnums=3)
     for step in range(5):
         key_ask, key_rank = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, 2), step))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cenas_jax.pareto import Archive, archive_add, archive_init, archive_valid
-from cenas_jax.search.base import Candidates, Searcher, at_smallest_size, draw_without_replacement
+from cenas_jax.search.base import Candidates, Searcher, at_smallest_size
 from cenas_jax.search.gaussian_process import posterior_mean
 from cenas_jax.search.lamoo.svm import Kernel, make_kernel
 from cenas_jax.search.lamoo.tree import PartitionInfo, Region, TreeConfig, partition, region_depth
@@ -26,7 +26,7 @@ class LamooConfig:
     """Order of the screened candidates: as drawn, by dominance number of their estimates (as published), or by the
     hypervolume gain of estimates corrected by a Gaussian process (two objectives)."""
     isomorphs_differ: bool = False
-    """True: an isomorph of an evaluated architecture may be proposed."""
+    """True: an isomorph of an evaluated architecture may be proposed (see `benchmarks.base.isomorphs_differ`)."""
     tree: TreeConfig = field(default_factory=TreeConfig)
 
     def __post_init__(self):
@@ -71,7 +71,7 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
         depth = jnp.where(taken.spread(occupied), -1, region_depth(kernel, region, space_static))
         left = jnp.stack([(depth >= least).sum() for least in range(config.tree.depth + 1)])
         least = jnp.max(jnp.where(left >= n, jnp.arange(config.tree.depth + 1), 0))
-        positions, valid = draw_without_replacement(key, depth >= least, n)
+        positions, valid = taken.draw(key, depth >= least, n)
         return space.codes(positions), valid
 
     def rank(key, state, candidates: Candidates, n: int):
