@@ -180,7 +180,9 @@ class _Search:
         deepest = self.depth.max()
         left = [np.count_nonzero(depth >= least) for least in range(deepest + 1)]
         least = max((least for least in range(deepest + 1) if left[least] >= n), default=0)
-        return self.draw(interval, depth >= least, n)
+        drawn = self.draw(interval, depth >= least, 2 * n)
+        first = np.sort(np.unique(self.problem.isomorph[drawn], return_index=True)[1])  # no two of one class
+        return drawn[first][:n]
 
     def sample(self, interval: int, sampling_slots: int, horizon_s: float, left_kwh: float) -> tuple[int, float]:
         """Trains the supernet, screens, and fills the queue; the number screened and the supernet's seconds."""

@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import ttest_ind
 
 from cenas_jax.benchmarks import nas_bench_201_benchmark
+from cenas_jax.benchmarks.base import isomorphs_differ
 from cenas_jax.cluster.tabular import tabular_search
 from cenas_jax.search import LamooConfig, lamoo_search, random_search
 from cenas_jax.search.lamoo import TreeConfig, make_kernel, region_depth
@@ -36,7 +37,8 @@ def standard_error(values):
 
 
 def lamoo(benchmark, capacity: int, choice: Any = "random"):
-    return lamoo_search(benchmark.space, benchmark.table.reference_point, LamooConfig(capacity=capacity, choice=choice))
+    config = LamooConfig(capacity=capacity, choice=choice, isomorphs_differ=isomorphs_differ(benchmark))
+    return lamoo_search(benchmark.space, benchmark.table.reference_point, config)
 
 
 def test_random_search_reproduces_the_reference_values(data_dir):

@@ -75,7 +75,6 @@ def test_no_isomorph_of_an_earlier_batch(kind):
             assert not np.isin(classes[batch], classes[:batch]).any()
 
 
-@pytest.mark.xfail(strict=True, reason="one `ask` may draw two isomorphs of each other")
 def test_no_two_isomorphs_in_one_batch():
     searcher = random_search(FOLDED)
     codes, valid = searcher.ask(
