@@ -45,7 +45,8 @@ def main() -> None:
                 "final": {key: [round(value, 5) for value in estimate] for key, estimate in figures.items()},
                 "hypervolume_share_by_hour": {
                     hour: [
-                        round(x, 5) for x in mean_with_interval(history.hypervolume_share[place, :, hour].astype(float))
+                        round(x, 5)
+                        for x in mean_with_interval(np.asarray(history.hypervolume_share[place, :, hour], float))
                     ]
                     for hour in range(5, 80, 6)
                 },

@@ -1,6 +1,6 @@
 """A search against a table without a clock: ask, screen, rank, look up, tell. Compares searchers by evaluations."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ def tabular_search(
     batch: int = 8,
     rounds: int = 8,
     screened: int = 0,
-) -> tuple[TabularHistory, object]:
+) -> tuple[TabularHistory, Any]:
     """Evaluates `initial` random architectures, then `rounds` batches of `batch`; one program under `jit` and `vmap`.
 
     `screened = 0` evaluates what the searcher asks for, unseen; otherwise so many candidates are screened for every
