@@ -1,0 +1,167 @@
+"""All searches of `cenas simulate` as one compiled call: policies and seeds are data, under `vmap`."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool
+
+from cenas_jax.allocation import plain_params, plain_policy
+from cenas_jax.benchmarks import Benchmark, SyntheticBenchmarkConfig, nas_bench_201_benchmark, synthetic_benchmark
+from cenas_jax.benchmarks.base import isomorphs_differ
+from cenas_jax.carbon.ledger import JOULES_PER_KWH
+from cenas_jax.cluster.simulated import INTERVAL_S, ClusterConfig, ClusterParams, simulated_cluster
+from cenas_jax.cluster.simulation import SimulationResult, check_overflow, simulate
+from cenas_jax.config import SimulateConfig, synthetic_tau
+from cenas_jax.pareto import non_dominated_mask
+from cenas_jax.runs.inputs import Inputs
+from cenas_jax.search import LamooConfig, Searcher, lamoo_search, random_search
+from cenas_jax.search.lamoo import SVMConfig, TreeConfig
+from cenas_jax.spaces.nas_bench_201 import nas_bench_201
+
+LARGEST_RESERVE_SHARE = 0.9
+SMALLEST_CAPACITY, SPARE_CAPACITY = 64, 1.5
+
+
+class Simulation(NamedTuple):
+    """Searches that are ready to compile: `batch(*arguments)`, with leading axes (policies, seeds)."""
+
+    inputs: Inputs
+    benchmark: Benchmark
+    reserve_share: float
+    """Of the policy one-shot."""
+    batch: Callable[..., tuple[SimulationResult, jax.Array]]
+    arguments: tuple
+
+
+class SimulationRun(NamedTuple):
+    """Finished searches on the host; arrays have leading axes (policies, seeds)."""
+
+    inputs: Inputs
+    benchmark: Benchmark
+    reserve_share: float
+    result: SimulationResult
+    on_front: Bool[np.ndarray, "policies seeds capacity"]
+    """Which of the evaluated architectures (rows of `result.evaluated`) no other one of the search dominates."""
+    table_front: Bool[np.ndarray, " size"]
+    """Which architectures of the whole table no other one dominates."""
+
+
+def load_benchmark(config: SimulateConfig) -> Benchmark:
+    """The benchmark of a settled config; `ValueError` for unknown names, missing or unsound files."""
+    options = config.benchmark
+    assert options.estimate is not None  # settled
+    if options.benchmark == "synthetic":
+        synthetic = SyntheticBenchmarkConfig(estimate_tau=synthetic_tau(options.estimate))
+        return synthetic_benchmark(options.data_seed, nas_bench_201(), synthetic)
+    assert options.data is not None and options.objectives is not None
+    return nas_bench_201_benchmark(options.data, options.objectives, options.estimate, seed=options.data_seed)
+
+
+def prepare(inputs: Inputs, benchmark: Benchmark) -> Simulation:
+    """Searcher, cluster and policies of the inputs' config, its capacity decided; `ValueError` where they clash."""
+    config = inputs.config
+    slots, hours = config.cluster.slots, config.limits.hours
+    capacity = config.cluster.capacity or _enough_capacity(config, benchmark)
+    inputs = inputs._replace(config=replace(config, cluster=replace(config.cluster, capacity=capacity)))
+    cluster = ClusterConfig(
+        slots=slots,
+        initial_design=config.cluster.initial_design,
+        queue_capacity=config.cluster.queue_capacity,
+        screen_per_interval=config.cluster.screen_per_interval,
+        window_h=config.cluster.window_h,
+        capacity=capacity,
+    )
+    environment = simulated_cluster(
+        benchmark.space, benchmark.table, _searcher(config, benchmark, capacity), cluster, hours
+    )
+    policy = plain_policy(slots)
+    reserve_share = reserve_for_one_shot(inputs, benchmark)
+    named = [
+        plain_params(name, slots, threshold=config.policies.threshold, reserve_share=reserve_share)
+        for name in config.policies.policy
+    ]
+
+    def search(key, params, policy_params):
+        return simulate(key, environment, policy, params, policy_params, hours)
+
+    def batch(keys, params, policy_params):
+        by_seed = jax.vmap(search, (0, None, None))
+        result = jax.vmap(by_seed, (None, None, 0))(keys, params, policy_params)
+        valid = jnp.arange(capacity)[None, None, :] < result.count[:, :, None]
+        fronts = jax.vmap(jax.vmap(non_dominated_mask))
+        return result, fronts(benchmark.table.objectives[result.evaluated], valid)
+
+    params = ClusterParams(
+        intensity_g_per_kwh=jnp.asarray(inputs.intensity_g_per_kwh),
+        power=jax.tree.map(jnp.float32, inputs.power.params()),
+        budget=jax.tree.map(jnp.float32, inputs.budget.params()),
+        charge_initial_design=jnp.asarray(inputs.power.charge_initial_design),
+    )
+    root = jax.random.key(config.policies.seed)
+    keys = jax.vmap(lambda seed: jax.random.fold_in(root, seed))(jnp.arange(config.policies.seeds))
+    policy_params = jax.tree.map(lambda *values: jnp.stack(values), *named)
+    return Simulation(inputs, benchmark, reserve_share, batch, (keys, params, policy_params))
+
+
+def compile_simulation(simulation: Simulation) -> Callable[[], SimulationRun]:
+    """Compile once; the call that is returned carries the searches out and brings the results to the host."""
+    compiled = jax.jit(simulation.batch).lower(*simulation.arguments).compile()
+
+    def run() -> SimulationRun:
+        result, on_front = jax.device_get(compiled(*simulation.arguments))
+        objectives = simulation.benchmark.table.objectives
+        table_front = non_dominated_mask(objectives, jnp.ones(objectives.shape[0], bool))
+        return SimulationRun(
+            simulation.inputs,
+            simulation.benchmark,
+            simulation.reserve_share,
+            result,
+            np.asarray(on_front),
+            np.asarray(table_front),
+        )
+
+    return run
+
+
+def refuse_overflow(run: SimulationRun) -> None:
+    """`ValueError` where a search outgrew its capacity: its results would be wrong."""
+    check_overflow(run.result, int(run.inputs.config.cluster.capacity or 0))
+
+
+def reserve_for_one_shot(inputs: Inputs, benchmark: Benchmark) -> float:
+    """What one-shot keeps back for the end: the share of time, carbon or energy that evaluating a full queue takes.
+
+    At the mean training time and the hours' mean intensity; the greatest of the three, at most 0.9.
+    """
+    config, budget, power = inputs.config, inputs.budget, inputs.power
+    train_s = config.cluster.queue_capacity * float(benchmark.table.train_time_s.mean())
+    energy_kwh = train_s * power.evaluation_w * power.pue / JOULES_PER_KWH
+    emissions_g = energy_kwh * float(inputs.trace.intensity_g_per_kwh.mean())
+    shares = (
+        train_s / config.cluster.slots / (config.limits.hours * INTERVAL_S),
+        emissions_g / (budget.carbon_g or math.inf),
+        energy_kwh / (budget.energy_kwh or math.inf),
+    )
+    return min(max(shares), LARGEST_RESERVE_SHARE)
+
+
+def _searcher(config: SimulateConfig, benchmark: Benchmark, capacity: int) -> Searcher:
+    differ = isomorphs_differ(benchmark)
+    if config.search.searcher == "random":
+        return random_search(benchmark.space, isomorphs_differ=differ)
+    tree = TreeConfig(svm=SVMConfig(kernel=config.search.kernel))
+    lamoo = LamooConfig(capacity=capacity, choice=config.search.choice, isomorphs_differ=differ, tree=tree)
+    return lamoo_search(benchmark.space, benchmark.table.reference_point, lamoo)
+
+
+def _enough_capacity(config: SimulateConfig, benchmark: Benchmark) -> int:
+    """Room for 1.5 x the evaluations that the slots finish at the mean training time."""
+    mean_s = float(benchmark.table.train_time_s.mean())
+    finished = config.cluster.slots * config.limits.hours * INTERVAL_S / mean_s
+    enough = max(SMALLEST_CAPACITY, math.ceil(SPARE_CAPACITY * finished), config.cluster.initial_design)
+    return min(enough, benchmark.space.size)
