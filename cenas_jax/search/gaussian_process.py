@@ -6,8 +6,10 @@ NAS-Bench-201). What it says is a feature here, beside the architecture itself:
     k(a, b) = exp(-(|one_hot(a) - one_hot(b)|^2 + (e_a - e_b)^2) / (2 l^2)) + noise
 
 with `e` the standardised estimate. The length `l` and the noise are chosen on a grid by marginal likelihood, the
-amplitude in closed form (Rasmussen & Williams 2006, sections 2.2 and 5.4.1). Tried and worse on NAS-Bench-201: a linear
-term in the estimate, a second length for it, clipped targets, an upper confidence bound instead of the mean.
+amplitude in closed form (Rasmussen & Williams 2006, sections 2.2, 2.7 and 5.4.1). Accuracies crowd below a ceiling and
+have a long tail of failures, so the process models `-log(1 + (best - target) / s)` with `s` the median distance from
+the best (after 74 evaluations of NAS-Bench-201 .994 of the hypervolume, without it .993). Tried and worse there: a
+linear term in the estimate, a second length for it, clipped targets, an upper confidence bound instead of the mean.
 """
 
 import itertools
@@ -20,7 +22,7 @@ GRID = tuple(itertools.product((1.0, 1.5, 2.0, 3.0, 4.0), (1e-3, 1e-2, 1e-1)))
 """Pairs of a length and a noise variance, relative to the amplitude."""
 
 
-def posterior_mean(
+def posterior_median(
     one_hot: Float[Array, "n h"],
     estimate: Float[Array, " n"],
     target: Float[Array, " n"],
@@ -28,15 +30,18 @@ def posterior_mean(
     query_one_hot: Float[Array, "c h"],
     query_estimate: Float[Array, " c"],
 ) -> Float[Array, " c"]:
-    """Posterior mean of `target` at the query architectures, in the target's unit.
+    """Posterior median of `target`, which is maximised, at the query architectures, in the target's unit.
 
     Rows that are not `valid`, or whose target is NaN, teach nothing. A NaN estimate counts as an average one. Without
-    any row the mean is 0. Where every known estimate is its target (a cost from a table), it needs no correction: the
+    any row the median is 0. Where every known estimate is its target (a cost from a table), it needs no correction: the
     query's estimates are returned.
     """
     valid = valid & ~jnp.isnan(target)
-    mean, deviation = _moments(target, valid)
-    y = jnp.where(valid, (target - mean) / deviation, 0)
+    best = jnp.where(valid.any(), jnp.where(valid, target, -jnp.inf).max(), 0)
+    scale = _median_distance(best - target, valid)
+    warped = -jnp.log1p(jnp.where(valid, best - target, 0) / scale)
+    mean, deviation = _moments(warped, valid)
+    y = jnp.where(valid, (warped - mean) / deviation, 0)
     known = valid & ~jnp.isnan(estimate)
     estimate_mean, estimate_deviation = _moments(estimate, known)
 
@@ -70,9 +75,19 @@ def posterior_mean(
     weights, _ = solve(length, noise)
     query_distance = squared_distance(query_one_hot, query_e)
     cross = jnp.where(valid[None, :], jnp.exp(-query_distance / (2 * length**2)), 0)
-    corrected = mean + deviation * (cross @ weights)
+    corrected = best - scale * jnp.expm1(-(mean + deviation * (cross @ weights)))
     exact = known.any() & jnp.where(known, jnp.abs(estimate - target) <= 1e-5 * jnp.abs(target), True).all()
     return jnp.where(exact & ~jnp.isnan(query_estimate), query_estimate, corrected)
+
+
+def _median_distance(distance, valid):
+    """The median of the valid entries; their mean where it is 0, and 1 where that is 0 too."""
+    count = valid.sum()
+    in_order = jnp.sort(jnp.where(valid, distance, jnp.inf))
+    median = (in_order[jnp.maximum(count - 1, 0) // 2] + in_order[count // 2]) / 2
+    mean = jnp.where(valid, distance, 0).sum() / jnp.maximum(count, 1)
+    spread = jnp.where((median > 0) & jnp.isfinite(median), median, mean)
+    return jnp.where(spread > 0, spread, 1.0)
 
 
 def _moments(values, valid):

@@ -205,13 +205,17 @@ class _Search:
         return count, supernet_s
 
     def ranked(self, index: np.ndarray) -> np.ndarray:
-        """The first of them by dominance number of their estimates; those without an estimate come last."""
+        """The first of them by dominance number of their estimates; those without an estimate come last.
+
+        Ties: the better last objective first.
+        """
         known = self.estimated[index]
         if known.any():
-            known &= ~np.isnan(self.problem.estimates[index]).any(axis=1)
+            estimates = self.problem.estimates[index]
+            known &= ~np.isnan(estimates).any(axis=1)
             counts = np.full(len(index), len(index))
-            counts[known] = dominance_counts(self.problem.estimates[index[known]])
-            index = index[np.argsort(counts, kind="stable")]
+            counts[known] = dominance_counts(estimates[known])
+            index = index[np.lexsort((np.where(known, -estimates[:, -1], np.inf), counts))]
         return index[: self.config.queue_capacity]
 
     def evaluate(self, evaluation_slots, sampling_end_s, horizon_s, left_kwh) -> tuple[float, float, float]:

@@ -49,7 +49,7 @@ def test_order_by_dominance_against_counting(seed):
         else 30
         for row in estimates
     ]
-    expected = sorted(range(30), key=lambda i: (not valid[i], counts[i]))
+    expected = sorted(range(30), key=lambda i: (not valid[i], counts[i], -estimates[i, 1]))
     rows, real = by_dominance(candidates(estimates, valid), 30)
     assert rows.tolist()[: valid.sum()] == expected[: valid.sum()]
     assert real.tolist() == [True] * valid.sum() + [False] * (30 - valid.sum())

@@ -71,8 +71,10 @@ def test_lamoo_after_74_evaluations(data_dir, estimate, choice, screened, known)
     evaluations, share, _ = shares(benchmark, searcher, initial=10, batch=8, rounds=8, screened=screened)
     assert evaluations[-1] == 74
     mean, error = share[:, -1].mean(), standard_error(share[:, -1])
+    # The known mean is one of 8 to 12 searches, so it has an error of its own, of sqrt(64 / 10) times ours.
+    both = math.hypot(error, error * math.sqrt(SEEDS / 10))
     print(f"{mean:.4f} +- {error:.4f}, known {known}")
-    assert mean >= known - 2 * error
+    assert mean >= known - 2 * both
 
 
 @pytest.mark.slow
@@ -85,22 +87,25 @@ def test_lamoo_beats_random_search_at_300_evaluations(data_dir):
     print(f"LaMOO {by_lamoo[:, -1].mean():.4f}, random {at_random[:, -1].mean():.4f}, p {pvalue:.1e}")
     assert pvalue < 0.01
 
-    # The architectures of each search's last region are better than the space in both objectives.
+    # Each search's last region is cheaper and typically more accurate than the space. Its *mean* accuracy is no measure:
+    # some failures at 10 % are cheap, so few dominate them, and the 500 least dominated architectures of the whole table
+    # have a mean of 86.0 % where the space has 87.1 % (medians 92.2 and 90.7).
     space, table, tree = benchmark.space, benchmark.table, TreeConfig()
     features = space.features(space.codes(jnp.arange(space.size)))
     kernel = make_kernel(tree.svm, features.shape[1])
     static = kernel.static(features)
 
     @jax.jit
-    def region_means(archive):
+    def last_region(archive):
         rows = static[space.index(archive.codes)]
         region, _ = best_region(space, kernel, archive, rows, table.reference_point, tree)
-        inside = region_depth(kernel, region, static) == tree.depth
-        return jnp.where(inside[:, None], table.objectives, 0).sum(axis=0) / inside.sum()
+        return region_depth(kernel, region, static) == tree.depth
 
-    means = np.asarray(jax.lax.map(region_means, state.archive))
-    print("region", means.mean(axis=0), "space", np.asarray(table.objectives.mean(axis=0)))
-    means = means[np.isfinite(means).all(axis=1)]
-    assert len(means) > 0.8 * SEEDS
-    difference = means - np.asarray(table.objectives.mean(axis=0))[None, :]
-    assert np.all(difference.mean(axis=0) > 3 * standard_error(difference))
+    objectives = np.asarray(table.objectives, np.float64)
+    regions = [inside for inside in np.asarray(jax.lax.map(last_region, state.archive)) if inside.any()]
+    assert len(regions) > 0.8 * SEEDS
+    accuracy = np.array([np.median(objectives[inside, 0]) for inside in regions]) - np.median(objectives[:, 0])
+    saving_mj = np.array([objectives[inside, 1].mean() for inside in regions]) - objectives[:, 1].mean()
+    print(f"median accuracy {accuracy.mean():+.2f} points, mean energy {-saving_mj.mean():+.2f} mJ of the space's")
+    for difference in (accuracy, saving_mj):
+        assert difference.mean() > 3 * standard_error(difference)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cenas_jax.pareto import Archive, archive_add, archive_init, archive_valid
 from cenas_jax.search.base import Candidates, Searcher, at_smallest_size
-from cenas_jax.search.gaussian_process import posterior_mean
+from cenas_jax.search.gaussian_process import posterior_median
 from cenas_jax.search.lamoo.svm import Kernel, make_kernel
 from cenas_jax.search.lamoo.tree import PartitionInfo, Region, TreeConfig, partition, region_depth
 from cenas_jax.search.random import TakenMask, first_valid
@@ -87,7 +87,7 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
         one_hot, query = space.one_hot(state.archive.codes[:size]), space.one_hot(candidates.codes)
         columns = zip(state.estimates[:size].T, objectives.T, candidates.estimates.T, strict=True)
         predicted = [
-            posterior_mean(one_hot, known, target, evaluated, query, guess) for known, target, guess in columns
+            posterior_median(one_hot, known, target, evaluated, query, guess) for known, target, guess in columns
         ]
         return by_hypervolume_gain(
             jnp.stack(predicted, axis=1), candidates.valid, objectives, evaluated, reference_point, n
