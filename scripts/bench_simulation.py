@@ -148,11 +148,11 @@ def median_s(call: Callable[[], Any], repeats: int) -> float:
 
 def bench_batches(setting: Setting, arguments: argparse.Namespace) -> list[dict]:
     """(a) Searched hours per second of a batch: ways to run it in JAX, then the best against the baseline."""
-    search = jax_search(setting, arguments.capacity)
     keys = jax.random.split(jax.random.key(0), arguments.batch)
     heuristic = plain_params("heuristic", SLOTS)
 
-    def sweep(method: str, keys) -> Callable:
+    def sweep(method: str, setting: Setting, keys) -> Callable:
+        search = jax_search(setting, arguments.capacity)
         program = batched(lambda member: search(member[0], member[1]), method)
 
         def call(policy):
@@ -161,19 +161,23 @@ def bench_batches(setting: Setting, arguments: argparse.Namespace) -> list[dict]
 
         return call
 
-    per_device = arguments.batch // CORES
-    methods = ["vmap", "named", "shard", *(f"shard-{n}" for n in (8, 32) if n < per_device)]
-    calls = {method: sweep(method, keys) for method in methods}
-    done = arguments.batch * setting.hours
+    # The ways are compared on few searches of few hours: a whole batch by the slower ones takes half an hour.
+    few, short = keys[: 32 * CORES], make_setting(min(setting.hours, 16))
+    methods = ["vmap", "named", "shard", *(f"shard-{n}" for n in (8, 16) if n < len(few) // CORES)]
     rows = [
-        {"what": f"JAX {method}, heuristic", "hours_per_s": done / median_s(partial(call, heuristic), 1)}
-        for method, call in calls.items()
+        {
+            "what": f"JAX {method}, heuristic, {len(few)} searches of {short.hours} h",
+            "hours_per_s": len(few) * short.hours / median_s(partial(sweep(method, short, few), heuristic), 1),
+        }
+        for method in methods
     ]
+    done = arguments.batch * setting.hours
     best = methods[int(np.argmax([row["hours_per_s"] for row in rows]))]
+    run = sweep(best, setting, keys)
     problem, config = Problem.of(setting.benchmark), SearchConfig(slots=SLOTS)
     with worker_pool(CORES, problem, config) as pool:
         for policy in ("heuristic", "vanilla"):
-            call = partial(calls[best], plain_params(policy, SLOTS))
+            call = partial(run, plain_params(policy, SLOTS))
             check_overflow(call(), arguments.capacity)
             ours = done / median_s(call, arguments.repeats)
             tasks = [numpy_task(setting, policy, seed) for seed in range(arguments.baseline_searches)]
