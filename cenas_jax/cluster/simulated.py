@@ -25,7 +25,7 @@ from cenas_jax.carbon.ledger import JOULES_PER_KWH, Charge, Ledger, empty_ledger
 from cenas_jax.carbon.power import PowerParams
 from cenas_jax.cluster.schedule import list_schedule, stop_time_s
 from cenas_jax.pareto import hypervolume
-from cenas_jax.search.base import Candidates, Searcher, draw_without_replacement
+from cenas_jax.search.base import Candidates, Searcher, at_smallest_size, draw_without_replacement
 from cenas_jax.spaces.base import SearchSpace
 
 INTERVAL_S = 3600.0
@@ -270,7 +270,11 @@ def simulated_cluster(
         results = Candidates(space.codes(work.index), known_estimates(sampled.estimated, work.index), finished)
         searcher_state, searcher_info = searcher.tell(state.searcher, results, table.objectives[work.index])
         evaluated, count = _append(state.evaluated, state.count, work.index, finished)
-        value = hypervolume(table.objectives[evaluated], jnp.arange(config.capacity) < count, table.reference_point)
+
+        def value_of(size: int):  # of the first rows, which hold all evaluations
+            return hypervolume(table.objectives[evaluated[:size]], jnp.arange(size) < count, table.reference_point)
+
+        value = at_smallest_size(count, config.capacity, value_of)
         duration_s = jnp.stack(
             [
                 jnp.where(work.initial, 0, done.run_s).sum(),

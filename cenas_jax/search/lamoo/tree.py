@@ -5,8 +5,9 @@ dominance number is "good", an SVM learns the boundary, and the halves become it
 objective Optimization by Learning Space Partitions", sections 3.1 and 3.2). A leaf's value is the hypervolume of its
 samples plus an exploration bonus; the SVMs on the path to the chosen leaf bound the *region*.
 
-Two things keep this cheap. With children by label the tree needs no SVM at all, so only the (at most three) machines
-on the chosen path are fitted, on 1, 1/2 and 1/4 of the samples. And everything of one level is one masked operation.
+Three things keep this cheap. With children by label the tree needs no SVM at all, so only the (at most three) machines
+on the chosen path are fitted, on 1, 1/2 and 1/4 of the samples. Everything of one level is one masked operation. And
+labels, values and machines are computed at the smallest of a few sizes that holds the samples, not at the capacity.
 """
 
 from dataclasses import dataclass, field
@@ -89,37 +90,57 @@ def partition(
     space.
     """
     valid = valid & ~jnp.isnan(objectives).any(axis=1)
+    if config.children == "label":
+        rows = jnp.max(jnp.where(valid, jnp.arange(x.shape[0]) + 1, 0))
+        on_path, positive, info = at_smallest_size(
+            rows, x.shape[0], lambda size: _path_by_label(objectives, valid, reference_point, config, size)
+        )
+        machines = jax.lax.map(lambda part: _fit_path_node(kernel, x, static, part, config), on_path)
+        return Region(machines, positive, on_path.splits), info
+
     node = jnp.zeros(x.shape[0], jnp.int32)
-    levels, machines = [], []
+    levels, every_machine = [], []
     for depth in range(config.depth):
         level = _split(objectives, valid, node, depth, config)
-        if config.children == "label":
-            right = ~level.good
-        else:
-            machine = _fit_every_node(kernel, x, static, valid, level, config)
-            decision = jax.vmap(lambda m: svm_decision(kernel, m, static))(machine)
-            right = jnp.take_along_axis(decision, level.node[None, :], axis=0)[0] <= 0
-            machines.append(machine)
+        machine = _fit_every_node(kernel, x, static, valid, level, config)
+        decision = jax.vmap(lambda m: svm_decision(kernel, m, static))(machine)
+        right = jnp.take_along_axis(decision, level.node[None, :], axis=0)[0] <= 0
         node = 2 * node + (right & level.splits[level.node])
         levels.append(level)
+        every_machine.append(machine)
     leaf, info = _choose_leaf(objectives, valid, node, levels, reference_point, config)
-    path = [leaf >> (config.depth - depth) for depth in range(config.depth)]
-    if config.children == "label":
-        on_path = jax.tree.map(
-            lambda *parts: jnp.stack(parts),
-            *[_path_node(level, place) for level, place in zip(levels, path, strict=True)],
-        )
-        machines_on_path = jax.lax.map(lambda part: _fit_path_node(kernel, x, static, part, config), on_path)
-    else:
-        machines_on_path = jax.tree.map(
-            lambda *arrays: jnp.stack([array[place] for array, place in zip(arrays, path, strict=True)]), *machines
-        )
-    region = Region(
-        machines=machines_on_path,
-        positive=jnp.stack([(leaf >> (config.depth - 1 - depth)) % 2 == 0 for depth in range(config.depth)]),
-        active=jnp.stack([level.splits[place] for level, place in zip(levels, path, strict=True)]),
+    path = _path(leaf, config)
+    machines = jax.tree.map(
+        lambda *arrays: jnp.stack([array[place] for array, place in zip(arrays, path, strict=True)]), *every_machine
     )
-    return region, info
+    active = jnp.stack([level.splits[place] for level, place in zip(levels, path, strict=True)])
+    return Region(machines, _positive(leaf, config), active), info
+
+
+def _path(leaf, config: TreeConfig) -> list:
+    """The place, within its level, of every node on the way to `leaf`."""
+    return [leaf >> (config.depth - depth) for depth in range(config.depth)]
+
+
+def _positive(leaf, config: TreeConfig) -> Bool[Array, " L"]:
+    return jnp.stack([(leaf >> (config.depth - 1 - depth)) % 2 == 0 for depth in range(config.depth)])
+
+
+def _path_by_label(objectives, valid, reference_point, config: TreeConfig, size: int):
+    """The nodes on the path to the best leaf, by the first `size` rows, which hold all valid ones."""
+    added = objectives.shape[0] - size
+    objectives, valid = objectives[:size], valid[:size]
+    node, levels = jnp.zeros(size, jnp.int32), []
+    for depth in range(config.depth):
+        level = _split(objectives, valid, node, depth, config)
+        node = 2 * node + (~level.good & level.splits[level.node])
+        levels.append(level)
+    leaf, info = _choose_leaf(objectives, valid, node, levels, reference_point, config)
+    nodes = [_path_node(level, place) for level, place in zip(levels, _path(leaf, config), strict=True)]
+    on_path = jax.tree.map(lambda *parts: jnp.stack(parts), *nodes)
+    padded = ((0, 0), (0, added))
+    on_path = on_path._replace(order=jnp.pad(on_path.order, padded), good=jnp.pad(on_path.good, padded))
+    return on_path, _positive(leaf, config), info
 
 
 def region_depth(kernel: Kernel, region: Region, static: Float[Array, "n s"]) -> Int[Array, " n"]:
@@ -152,12 +173,14 @@ class _PathNode(NamedTuple):
     first: Int[Array, ""]
     samples: Int[Array, ""]
     good: Bool[Array, " n"]
+    splits: Bool[Array, ""]
 
 
 def _path_node(level: _Level, place) -> _PathNode:
     first = (jnp.cumsum(level.samples) - level.samples)[place]
     # A node that is not split needs no machine: it costs the smallest size.
-    return _PathNode(level.order, first, jnp.where(level.splits[place], level.samples[place], 0), level.good)
+    samples = jnp.where(level.splits[place], level.samples[place], 0)
+    return _PathNode(level.order, first, samples, level.good, level.splits[place])
 
 
 def _fit_path_node(kernel, x, static, node: _PathNode, config: TreeConfig) -> SVM:
