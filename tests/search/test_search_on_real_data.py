@@ -61,9 +61,13 @@ AFTER_74 = [
 ]
 
 
+ONE_SHOT_IS_SHORT = pytest.mark.xfail(reason=".9747 +- .0014 where .978 is known, from 8 to 12 searches: 2.3 errors")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("estimate", "choice", "screened", "known"), [row[1:] for row in AFTER_74], ids=[row[0] for row in AFTER_74]
+    ("estimate", "choice", "screened", "known"),
+    [pytest.param(*row[1:], id=row[0], marks=ONE_SHOT_IS_SHORT if row[0] == "one-shot" else ()) for row in AFTER_74],
 )
 def test_lamoo_after_74_evaluations(data_dir, estimate, choice, screened, known):
     benchmark = nas_bench_201_benchmark(data_dir, estimate=estimate)
@@ -71,41 +75,61 @@ def test_lamoo_after_74_evaluations(data_dir, estimate, choice, screened, known)
     evaluations, share, _ = shares(benchmark, searcher, initial=10, batch=8, rounds=8, screened=screened)
     assert evaluations[-1] == 74
     mean, error = share[:, -1].mean(), standard_error(share[:, -1])
-    # The known mean is one of 8 to 12 searches, so it has an error of its own, of sqrt(64 / 10) times ours.
-    both = math.hypot(error, error * math.sqrt(SEEDS / 10))
     print(f"{mean:.4f} +- {error:.4f}, known {known}")
-    assert mean >= known - 2 * both
+    assert mean >= known - 2 * error
+
+
+@pytest.fixture(scope="module")
+def after_300(data_dir):
+    """A benchmark, and the shares and last archives of LaMOO with 300 evaluations on it."""
+    benchmark = nas_bench_201_benchmark(data_dir)
+    _, share, state = shares(benchmark, lamoo(benchmark, 300), initial=10, batch=5, rounds=58)
+    return benchmark, share[:, -1], state.archive
 
 
 @pytest.mark.slow
-def test_lamoo_beats_random_search_at_300_evaluations(data_dir):
-    benchmark = nas_bench_201_benchmark(data_dir)
-    options = dict(initial=10, batch=5, rounds=58)
-    _, by_lamoo, state = shares(benchmark, lamoo(benchmark, 300), **options)
-    _, at_random, _ = shares(benchmark, random_search(benchmark.space, isomorphs_differ=True), **options)
-    pvalue: Any = ttest_ind(by_lamoo[:, -1], at_random[:, -1], alternative="greater", equal_var=False)[1]
-    print(f"LaMOO {by_lamoo[:, -1].mean():.4f}, random {at_random[:, -1].mean():.4f}, p {pvalue:.1e}")
+def test_lamoo_beats_random_search_at_300_evaluations(after_300):
+    benchmark, by_lamoo, _ = after_300
+    searcher = random_search(benchmark.space, isomorphs_differ=True)
+    _, share, _ = shares(benchmark, searcher, initial=10, batch=5, rounds=58)
+    pvalue: Any = ttest_ind(by_lamoo, share[:, -1], alternative="greater", equal_var=False)[1]
+    print(f"LaMOO {by_lamoo.mean():.4f}, random {share[:, -1].mean():.4f}, p {pvalue:.1e}")
     assert pvalue < 0.01
 
-    # Each search's last region is cheaper and typically more accurate than the space. Its *mean* accuracy is no
-    # measure: some failures at 10 % are cheap, so few dominate them, and the 500 least dominated architectures of the
-    # whole table have a mean of 86.0 % where the space has 87.1 % (medians 92.2 and 90.7).
+
+@pytest.fixture(scope="module")
+def region_advantage(after_300):
+    """Mean objectives of each search's last region, less the space's: `[searches, 2]`."""
+    benchmark, _, archives = after_300
     space, table, tree = benchmark.space, benchmark.table, TreeConfig()
     features = space.features(space.codes(jnp.arange(space.size)))
     kernel = make_kernel(tree.svm, features.shape[1])
     static = kernel.static(features)
 
     @jax.jit
-    def last_region(archive):
+    def region_means(archive):
         rows = static[space.index(archive.codes)]
         region, _ = best_region(space, kernel, archive, rows, table.reference_point, tree)
-        return region_depth(kernel, region, static) == tree.depth
+        inside = region_depth(kernel, region, static) == tree.depth
+        return jnp.where(inside[:, None], table.objectives, 0).sum(axis=0) / inside.sum()
 
-    objectives = np.asarray(table.objectives, np.float64)
-    regions = [inside for inside in np.asarray(jax.lax.map(last_region, state.archive)) if inside.any()]
-    assert len(regions) > 0.8 * SEEDS
-    accuracy = np.array([np.median(objectives[inside, 0]) for inside in regions]) - np.median(objectives[:, 0])
-    saving_mj = np.array([objectives[inside, 1].mean() for inside in regions]) - objectives[:, 1].mean()
-    print(f"median accuracy {accuracy.mean():+.2f} points, mean energy {-saving_mj.mean():+.2f} mJ of the space's")
-    for difference in (accuracy, saving_mj):
-        assert difference.mean() > 2 * standard_error(difference)
+    means = np.asarray(jax.lax.map(region_means, archives))
+    means = means[np.isfinite(means).all(axis=1)]
+    assert len(means) > 0.8 * SEEDS
+    difference = means - np.asarray(table.objectives.mean(axis=0))[None, :]
+    print("region's mean less the space's", difference.mean(axis=0), "+-", standard_error(difference))
+    return difference
+
+
+@pytest.mark.slow
+def test_the_region_is_cheaper_than_the_space(region_advantage):
+    assert region_advantage[:, 1].mean() > 3 * standard_error(region_advantage)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(
+    reason="failures at 10 % are cheap, so few dominate them: even the 500 least dominated architectures of the whole "
+    "table have a mean accuracy of 86.0 %, the space 87.1 %"
+)
+def test_the_region_is_more_accurate_than_the_space(region_advantage):
+    assert region_advantage[:, 0].mean() > 3 * standard_error(region_advantage)[0]
