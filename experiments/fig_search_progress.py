@@ -2,9 +2,9 @@
 
     CENAS_DATA=/path/to/data python experiments/fig_search_progress.py
 
-Expected time: about 3 minutes on 2 cores. Expected figure: with one-shot estimates the fixed split with two evaluation
-slots and the heuristic reach within 0.01 of what vanilla LaMOO (8 evaluation slots) reaches, at less than half its
-carbon; nothing here is tuned on this window.
+Expected time: some minutes on 2 cores. The figure: hypervolume against hours and against gCO2 for vanilla LaMOO (8
+evaluation slots), fixed splits, heuristic, threshold and one-shot; nothing here is tuned on this window. Its result is
+not committed yet, so no figure is expected yet.
 
 Writes results/fig_search_progress.json (means and 95 % Student t intervals over seeds; every sixth hour) and .png.
 """
