@@ -6,7 +6,8 @@
 
 Needs an otherwise idle machine. Without CENAS_DATA the synthetic benchmark and trace are used, and named so.
 Expected on two cores with --batch 64: 1.4 times the baseline's hours per second for the heuristic, 4 times for vanilla.
-Every figure is a median after a warm-up. The baseline runs a sample of the batch's searches (`--baseline-searches`) and is compared by searched
+Every figure is a median after a warm-up.
+The baseline runs a sample of the batch's searches (`--baseline-searches`) and is compared by searched
 hours per second. Variants of it were measured in scripts/baselines/numpy_lamoo.py.
 """
 

@@ -13,7 +13,8 @@ MAX_FRONT = 128
 def by_dominance(candidates: Candidates, n: int) -> tuple[Int[Array, " n"], Bool[Array, " n"]]:
     """CE-NAS's queue order: ascending dominance number of the estimates; ties, the better last objective first.
 
-    The last objective is by convention a cost, whose estimate is exact, so ties go to what is surely good. Candidates without an estimate (NaN) come after all others. Returns `(rows, valid)`, best first.
+    The last objective is by convention a cost, whose estimate is exact, so ties go to what is surely good.
+    Candidates without an estimate (NaN) come after all others. Returns `(rows, valid)`, best first.
     """
     estimates, valid = candidates.estimates, candidates.valid
     counts = dominance_counts(estimates, valid)  # a NaN estimate counts as the worst
