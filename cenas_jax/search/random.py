@@ -72,14 +72,15 @@ class TakenMask:
         if self.representative is None:
             return draw_without_replacement(key, mask, n)
         positions, valid = draw_without_replacement(key, mask, 2 * n)
-        group = jnp.where(valid, self.representative[positions], self.space.size)
-        order = jnp.argsort(group, stable=True)
-        repeats = jnp.concatenate([jnp.zeros(1, bool), group[order][1:] == group[order][:-1]])
-        rows, kept = first_valid(valid & ~jnp.zeros_like(valid).at[order].set(repeats), n)
+        group = self.representative[positions]
+        rows = jnp.arange(2 * n)
+        earliest = jnp.full(self.space.size, 2 * n).at[jnp.where(valid, group, self.space.size)].min(rows, mode="drop")
+        rows, kept = first_valid(valid & (earliest[group] == rows), n)
         return positions[rows], kept
 
 
 def first_valid(valid: Bool[Array, " c"], n: int) -> tuple[Int[Array, " n"], Bool[Array, " n"]]:
     """The rows of the first `n` valid ones, in order."""
-    rows = jnp.argsort(~valid, stable=True)[:n]
-    return rows, valid[rows]
+    place = jnp.where(valid, jnp.cumsum(valid, dtype=jnp.int32) - 1, n)
+    rows = jnp.zeros(n, jnp.int32).at[place].set(jnp.arange(valid.shape[0], dtype=jnp.int32), mode="drop")
+    return rows, jnp.arange(n) < valid.sum()

@@ -18,8 +18,13 @@ def by_dominance(candidates: Candidates, n: int) -> tuple[Int[Array, " n"], Bool
     """
     estimates, valid = candidates.estimates, candidates.valid
     counts = dominance_counts(estimates, valid)  # a NaN estimate counts as the worst
-    last = jnp.where(jnp.isnan(estimates[:, -1]), -jnp.inf, estimates[:, -1])
-    rows = jnp.lexsort((-last, jnp.where(valid, counts, valid.shape[0] + 1)))[:n]
+    last = jnp.where(jnp.isnan(estimates[:, -1]), jnp.finfo(estimates.dtype).min, estimates[:, -1])
+    counts = jnp.where(valid, counts, valid.shape[0] + 1)
+    # Only the n best are sorted: those below the count of the n-th best, then the best of those at it.
+    at_most = jnp.cumsum(jnp.zeros(valid.shape[0] + 2, jnp.int32).at[counts].add(1))
+    n_th = (at_most < n).sum()
+    _, rows = jax.lax.top_k(jnp.where(counts < n_th, jnp.inf, jnp.where(counts == n_th, last, -jnp.inf)), n)
+    rows = rows[jnp.lexsort((rows, -last[rows], counts[rows]))]
     return rows, candidates.valid[rows]
 
 

@@ -26,6 +26,8 @@ class PartitionConfig:
     kernel: str = "poly"
     degree: int = 4
     penalty: float = 1.0
+    scoring: str = "explicit"
+    """`plain`: the space is scored by scikit-learn's `decision_function`; `explicit`: as described above."""
 
 
 def dominance_counts(objectives: np.ndarray) -> np.ndarray:
@@ -107,7 +109,9 @@ class RegionScorer:
         depth = np.zeros(len(self.features), int)
         inside = np.arange(len(depth))
         for split, machine in zip(path, machines, strict=True):
-            if self.config.kernel == "poly":  # all rows are faster than a copy of some
+            if self.config.scoring == "plain":
+                decision = machine.decision_function(self.features[inside])
+            elif self.config.kernel == "poly":  # all rows are faster than a copy of some
                 decision = self._poly_decision(machine, evaluated[split.rows])[inside]
             else:
                 decision = self._rbf_decision(machine, inside)

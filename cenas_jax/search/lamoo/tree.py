@@ -150,7 +150,11 @@ def region_depth(kernel: Kernel, region: Region, static: Float[Array, "n s"]) ->
     """
     decision = jax.vmap(lambda machine: svm_decision(kernel, machine, static))(region.machines)
     inside = jnp.where(region.positive[:, None], decision > 0, decision <= 0) | ~region.active[:, None]
-    return jnp.cumprod(inside.astype(jnp.int32), axis=0).sum(axis=0)
+    depth, all_inside = jnp.zeros(static.shape[0], jnp.int32), True
+    for satisfied in inside:
+        all_inside &= satisfied
+        depth += all_inside
+    return depth
 
 
 def _split(objectives, valid, node, depth: int, config: TreeConfig) -> _Level:
@@ -205,8 +209,7 @@ def _fit_every_node(kernel, x, static, valid, level: _Level, config: TreeConfig)
 
 def _choose_leaf(objectives, valid, node, levels: list[_Level], reference_point, config: TreeConfig):
     leaves = 2**config.depth
-    values, samples = _node_values(objectives, valid, node, leaves, reference_point)
-    total = hypervolume(objectives, valid, reference_point)
+    values, total, samples = _node_values(objectives, valid, node, leaves, reference_point)
     weight = config.exploration * (total if config.exploration_is_share else 1.0)
 
     def bound(value, count, parent_count):
@@ -218,7 +221,7 @@ def _choose_leaf(objectives, valid, node, levels: list[_Level], reference_point,
         leaf = jnp.zeros((), jnp.int32)
         for depth, level in enumerate(levels):
             below = node >> (config.depth - 1 - depth)
-            child_values, child_samples = _node_values(objectives, valid, below, 2 ** (depth + 1), reference_point)
+            child_values, _, child_samples = _node_values(objectives, valid, below, 2 ** (depth + 1), reference_point)
             scores = bound(child_values, child_samples, jnp.repeat(level.samples, 2))
             leaf = 2 * leaf + (level.splits[leaf] & (scores[2 * leaf + 1] > scores[2 * leaf]))
     else:
@@ -235,10 +238,11 @@ def _choose_leaf(objectives, valid, node, levels: list[_Level], reference_point,
 
 
 def _node_values(objectives, valid, node, nodes: int, reference_point):
-    """Hypervolume and number of samples of every node of a level."""
+    """Hypervolume of every node of a level and of all samples; the number of samples of every node."""
     membership = (node[None, :] == jnp.arange(nodes)[:, None]) & valid[None, :]
+    groups = jnp.concatenate([membership, valid[None, :]])
     if objectives.shape[1] == 2:
-        values = grouped_hypervolume_2d(objectives, membership, reference_point)
+        values = grouped_hypervolume_2d(objectives, groups, reference_point)
     else:
-        values = jax.vmap(lambda inside: hypervolume(objectives, inside, reference_point))(membership)
-    return values, membership.sum(axis=1)
+        values = jax.vmap(lambda inside: hypervolume(objectives, inside, reference_point))(groups)
+    return values[:-1], values[-1], membership.sum(axis=1)
