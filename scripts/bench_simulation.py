@@ -6,13 +6,13 @@
 
 Needs an otherwise idle machine. Without CENAS_DATA the synthetic benchmark and trace are used, and named so.
 Expected on two cores, hours per second of a batch of 256: about 4 (heuristic) and 8 times (vanilla) the tuned
-baseline's, 17 and 21 times the plain one's. Every figure is a median after a warm-up.
+baseline's, 17 and 22 times the plain one's. Every figure is a median after a warm-up.
 
-Both sides run one process a core, each with one thread: in one process with several, XLA's hand-overs between threads
-cost 40 %. There are two baselines, equal but for how they score the 15,625 architectures: `plain` by scikit-learn's
-`decision_function`, as one would write it first; `tuned` by the monomials of the polynomial kernel, the trick of the
-JAX side, or a kernel matrix (see scripts/baselines/numpy_lamoo.py). They run a sample of the batch's searches
-(`--baseline-searches`) and are compared by searched hours per second.
+Both sides run one process a core, each with one thread: threads that share a process wait for each other. There are two
+baselines, equal but for how they score the 15,625 architectures: `plain` by scikit-learn's `decision_function`, as one
+would write it first; `tuned` by the monomials of the polynomial kernel, the trick of the JAX side, or a kernel matrix
+(see scripts/baselines/numpy_lamoo.py). They run a sample of the batch's searches (`--baseline-searches`) and are
+compared by searched hours per second.
 """
 
 import argparse
@@ -72,7 +72,7 @@ from cenas_jax.spaces.nas_bench_201 import nas_bench_201
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 CHUNK = 16
 """Searches that one process vectorises: more fall out of its cache."""
-BASELINES = {"tuned": "explicit", "plain": "plain"}
+BASELINES = ("tuned", "plain")
 SLOTS = 8
 START = "2021-07-01T06:00Z"
 WINDOW_H = ClusterConfig().window_h
@@ -180,8 +180,8 @@ def bench_batches(setting: Setting, arguments: argparse.Namespace) -> list[dict]
             call = partial(search_batch_jax, pool, setting.hours, arguments.capacity, policy, seeds)
             row = {"what": policy, "hours_per_s": len(seeds) * setting.hours / median_s(call, arguments.repeats)}
         tasks = [numpy_task(setting, policy, seed) for seed in range(arguments.baseline_searches)]
-        for name, scoring in BASELINES.items():
-            with worker_pool(CORES, problem, SearchConfig(slots=SLOTS, scoring=scoring)) as pool:
+        for name in BASELINES:
+            with worker_pool(CORES, problem, SearchConfig(slots=SLOTS, scoring=name)) as pool:
                 seconds = median_s(partial(search_batch, pool, tasks), arguments.repeats)
             row[f"{name}_hours_per_s"] = len(tasks) * setting.hours / seconds
         rows.append(row)
@@ -195,8 +195,8 @@ def bench_partitions(setting: Setting, arguments: argparse.Namespace) -> list[di
         for samples in (200, 2000):
             alone, together = {}, {}
             alone["ms"], together["ms"] = jax_region_ms(setting, kernel, samples, arguments, batch=True)
-            for name, scoring in BASELINES.items():
-                found = numpy_region_ms(setting, kernel, samples, arguments, scoring, batch=True)
+            for name in BASELINES:
+                found = numpy_region_ms(setting, kernel, samples, arguments, name, batch=True)
                 alone[f"{name}_ms"], together[f"{name}_ms"] = found
             what = f"partition, {kernel}, {samples} samples"
             rows += [{"what": what, **alone}, {"what": f"{what}, each of {arguments.regions}", **together}]
@@ -239,9 +239,9 @@ def jax_region_ms(setting: Setting, kernel: str, samples: int, arguments, *, bat
 
 
 def numpy_region_ms(
-    setting: Setting, kernel: str, samples: int, arguments, scoring: str, *, batch: bool
+    setting: Setting, kernel: str, samples: int, arguments, name: str, *, batch: bool
 ) -> tuple[float, float]:
-    problem, config = Problem.of(setting.benchmark), SearchConfig(slots=SLOTS, kernel=kernel, scoring=scoring)
+    problem, config = Problem.of(setting.benchmark), SearchConfig(slots=SLOTS, kernel=kernel, scoring=name)
     scorer = RegionScorer(problem.features, config)
     sets = evaluated_sets(setting, samples, arguments.regions)
     alone_s = median_s(lambda: region(problem, config, sets[0], scorer), arguments.repeats)
@@ -261,8 +261,8 @@ def bench_single(setting: Setting, arguments: argparse.Namespace) -> list[dict]:
         params, task = plain_params(policy, SLOTS), numpy_task(setting, policy, 0)
         row: dict = {"what": f"one search of {setting.hours} h, {policy}"}
         row["ms"] = 1e3 * median_s(partial(search, jax.random.key(0), params), arguments.repeats)
-        for name, scoring in BASELINES.items():
-            config = SearchConfig(slots=SLOTS, scoring=scoring)
+        for name in BASELINES:
+            config = SearchConfig(slots=SLOTS, scoring=name)
             call = partial(numpy_search, problem, config, *task, scorer=RegionScorer(problem.features, config))
             row[f"{name}_ms"] = 1e3 * median_s(call, arguments.repeats)
         rows.append(row)
@@ -326,8 +326,8 @@ def bench_growth(arguments: argparse.Namespace) -> list[dict]:
     for samples in (200, 500, 1000, 2000, 5000) if arguments.full else (200, 1000):
         row: dict = {"what": f"partition, poly, {samples} samples"}
         row["ms"], _ = jax_region_ms(setting, "poly", samples, arguments, batch=False)
-        for name, scoring in BASELINES.items():
-            row[f"{name}_ms"], _ = numpy_region_ms(setting, "poly", samples, arguments, scoring, batch=False)
+        for name in BASELINES:
+            row[f"{name}_ms"], _ = numpy_region_ms(setting, "poly", samples, arguments, name, batch=False)
         rows.append(row)
     batches = [size for size in ((1, 4, 16, 64, 256, 1024) if arguments.full else (1, 32)) if size % CORES == 0]
     with jax_pool() as pool:

@@ -26,8 +26,8 @@ class PartitionConfig:
     kernel: str = "poly"
     degree: int = 4
     penalty: float = 1.0
-    scoring: str = "explicit"
-    """`plain`: the space is scored by scikit-learn's `decision_function`; `explicit`: as described above."""
+    scoring: str = "tuned"
+    """`plain`: the space is scored by scikit-learn's `decision_function`; `tuned`: faster, as described above."""
 
 
 def dominance_counts(objectives: np.ndarray) -> np.ndarray:
@@ -92,6 +92,8 @@ class RegionScorer:
     def __init__(self, features: np.ndarray, config: PartitionConfig):
         if config.kernel not in ("poly", "rbf"):
             raise ValueError(f"kernel {config.kernel!r} is unknown: choose poly or rbf")
+        if config.scoring not in ("tuned", "plain"):
+            raise ValueError(f"scoring {config.scoring!r} is unknown: choose tuned or plain")
         self.features, self.config = features, config
         self.features32 = features.astype(np.float32)
         self.squares32 = (self.features32**2).sum(axis=1)

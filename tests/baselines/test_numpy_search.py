@@ -131,6 +131,20 @@ def test_partition_and_region(benchmark, kernel_name):
         assert agreement >= 0.99, f"{samples} samples, seed {seed}: {agreement:.4f} of the region's membership agrees"
 
 
+@pytest.mark.parametrize("kernel_name", ["poly", "rbf"])
+def test_both_scorings_find_the_same_region(benchmark, kernel_name):
+    problem = oracle.Problem.of(benchmark)
+    evaluated = np.random.default_rng(0).choice(benchmark.space.size, 60, replace=False)
+    depths = []
+    for scoring in ("tuned", "plain"):
+        config = oracle.SearchConfig(kernel=kernel_name, scoring=scoring)
+        leaf = numpy_lamoo.partition(problem.objectives[evaluated], problem.reference_point, config)
+        depths.append(numpy_lamoo.RegionScorer(problem.features, config).depth(leaf.path, evaluated))
+    assert (depths[0] == depths[1]).mean() >= 0.999  # the tuned one scores in float32
+    with pytest.raises(ValueError, match="choose tuned or plain"):
+        numpy_lamoo.RegionScorer(problem.features, oracle.SearchConfig(scoring="fast"))
+
+
 def test_dominance_and_hypervolume_of_the_oracle():
     objectives = np.array([[1.0, 4.0], [2.0, 3.0], [2.0, 3.0], [1.0, 3.0], [0.0, 5.0], [-1.0, 9.0]])
     # Row 3 is dominated by rows 0, 1 and 2; rows 1 and 2 are duplicates.

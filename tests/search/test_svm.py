@@ -111,10 +111,10 @@ def synthetic_objectives():
     return np.asarray(synthetic_benchmark(0, SPACE).table.objectives, np.float64)
 
 
-def agrees_with_scikit_learn(solve, kernel: str, objectives, seeds):
+def agrees_with_scikit_learn(solve, kernel: str, objectives, seeds, capacity: int = CAPACITY):
     for start in range(0, len(seeds), BATCH):
         problems = [lamoo_problem(seed, objectives) for seed in seeds[start : start + BATCH]]
-        decisions, alphas = solve(*padded(problems))
+        decisions, alphas = solve(*padded(problems, capacity))
         for (rows, good), decision, alpha in zip(problems, np.asarray(decisions), np.asarray(alphas), strict=True):
             reference = scikit_learn(kernel, rows, good)
             alpha, unused = np.asarray(alpha[: len(rows)], np.float64), alpha[len(rows) :]
@@ -129,6 +129,13 @@ def agrees_with_scikit_learn(solve, kernel: str, objectives, seeds):
 @pytest.mark.parametrize(("kernel", "count"), [("poly", 10), ("rbf", 5)])
 def test_agrees_with_scikit_learn_on_synthetic_objectives(solvers, synthetic_objectives, kernel, count):
     agrees_with_scikit_learn(solvers[kernel], kernel, synthetic_objectives, range(1000, 1000 + count))
+
+
+def test_few_samples_agree_with_scikit_learn(synthetic_objectives):
+    """Fewer than 1.5 times the monomials, where the samples' matrix is factorised instead of the features'."""
+    seeds = [seed for seed in range(60) if len(lamoo_problem(seed, synthetic_objectives)[0]) <= 128][: 2 * BATCH]
+    assert len(seeds) == 2 * BATCH
+    agrees_with_scikit_learn(jax.jit(jax.vmap(solver(SVMConfig()))), "poly", synthetic_objectives, seeds, 128)
 
 
 @pytest.mark.data
