@@ -18,7 +18,7 @@ from rich.table import Table
 
 from cenas_jax import __version__
 from cenas_jax.benchmarks.catalogue import check_data, import_data, list_data
-from cenas_jax.config import SimulateConfig, data_folder, settled
+from cenas_jax.config import RecordOptions, SimulateConfig, data_folder, settled
 from cenas_jax.runs.config_file import read_config
 from cenas_jax.runs.folder import default_folder, new_folder
 
@@ -94,6 +94,68 @@ class Data:
     )
 
 
+@dataclass(frozen=True)
+class ForecastFit:
+    """Fit the transformer on a grid or a trace; it is written to one file."""
+
+    options: Annotated[RecordOptions, tyro.conf.arg(name="")] = field(default_factory=RecordOptions)
+    out: Path | None = None
+    """File to write (.npz); it must not exist. None: forecasters/TIME-ZONE.npz."""
+    until: str | None = None
+    """First hour that is not read, UTC. None: everything is read."""
+    validation_days: int = 181
+    """Last days before that, on which it is found how long to train."""
+    seed: int = 0
+    """Root of all random draws."""
+    checkpoints: Path | None = None
+    """Folder for checkpoints; a fit that finds its own there goes on from them."""
+    json: bool = False
+    """Print JSON."""
+
+
+@dataclass(frozen=True)
+class ForecastEvaluate:
+    """Score daily forecasts of 96 hours, beside plain forecasters."""
+
+    options: Annotated[RecordOptions, tyro.conf.arg(name="")] = field(default_factory=RecordOptions)
+    forecaster: str | None = None
+    """File of a fitted forecaster, or ciso, de, pjm, generic (they ship with the package). None: by the zone."""
+    start: str | None = None
+    """First issue, UTC. None: as early as there is history."""
+    end: str | None = None
+    """Where the last forecast ends, UTC. None: the last hour."""
+    json: bool = False
+    """Print JSON."""
+
+
+@dataclass(frozen=True)
+class ForecastPredict:
+    """Forecast the next hours, with intervals."""
+
+    options: Annotated[RecordOptions, tyro.conf.arg(name="")] = field(default_factory=RecordOptions)
+    forecaster: str | None = None
+    """File of a fitted forecaster, or ciso, de, pjm, generic (they ship with the package). None: by the zone."""
+    at: str | None = None
+    """Issue hour, UTC; nothing later is read. None: after the last hour."""
+    hours: int = 96
+    """How many hours, 1 to 96."""
+    plot: Path | None = None
+    """PNG file to draw: the quantiles over the actual curve, where that is known."""
+    json: bool = False
+    """Print JSON."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Fit, evaluate and use forecasts of carbon intensity."""
+
+    command: (
+        Annotated[ForecastFit, tyro.conf.subcommand("fit")]
+        | Annotated[ForecastEvaluate, tyro.conf.subcommand("evaluate")]
+        | Annotated[ForecastPredict, tyro.conf.subcommand("predict")]
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command. Exit status: 0 well done, 1 `data check` found problems, 2 bad input (one line on stderr)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -105,16 +167,17 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         _simulate(command)
         sys.exit(0)
     with _bad_input():
-        status = _data(command.command)
+        status = _data(command.command) if isinstance(command, Data) else _forecast(command.command)
     sys.exit(status)
 
 
-def _parsed(arguments: list[str]) -> Simulate | Data:
+def _parsed(arguments: list[str]) -> Simulate | Data | Forecast:
     with _bad_input():
         start = Simulate(options=_config_file(arguments))
     commands = (
         Annotated[Simulate, tyro.conf.subcommand("simulate", default=start)]
         | Annotated[Data, tyro.conf.subcommand("data")]
+        | Annotated[Forecast, tyro.conf.subcommand("forecast")]
     )
     refusal = io.StringIO()
     try:
@@ -227,6 +290,54 @@ def _show(command: Simulate, run: "SimulationRun", document: dict[str, Any], out
 
     print_run(Console(), run)
     print(f"run folder: {out}")
+
+
+def _forecast(command: ForecastFit | ForecastEvaluate | ForecastPredict) -> int:
+    console = Console(stderr=True)
+    with console.status("load: starting jax, reading the record"):
+        from cenas_jax.report import forecasts as report
+        from cenas_jax.runs import forecasting
+
+        record = forecasting.load_record(command.options)
+    if isinstance(command, ForecastFit):
+        out = command.out or Path("forecasters") / f"{default_folder(record.zone.lower()).name}.npz"
+        if out.exists():
+            raise ValueError(f"--out {out}: exists already, and forecasters are never overwritten: name a new file")
+        with console.status("compile") as status:
+            what = {"stop": "how long to train: step", "fit": "fit on everything: step"}
+            document = forecasting.fit_forecaster(
+                record,
+                out,
+                until=command.until,
+                validation_days=command.validation_days,
+                seed=command.seed,
+                checkpoints=command.checkpoints,
+                progress=lambda stage, info: status.update(
+                    f"{what[stage]} {info.step}, loss {info.loss:.4f}, validation MAPE {info.error:.2f} %"
+                ),
+            )
+        _print(command.json, document, "\n".join(f"{name}: {value}" for name, value in document.items()), {})
+        return 0
+    fitted = forecasting.load_fitted(command.forecaster, record)
+    if isinstance(command, ForecastEvaluate):
+        with console.status("forecast every day"):
+            document = forecasting.evaluate_forecaster(record, fitted, start=command.start, end=command.end)
+        if command.json:
+            print(json.dumps(document, ensure_ascii=False))
+        else:
+            report.print_scores(Console(), document)
+        return 0
+    if command.plot is not None and (command.plot.exists() or not command.plot.absolute().parent.is_dir()):
+        raise ValueError(f"--plot {command.plot}: name a new file in a folder that exists")
+    with console.status("forecast"):
+        outlook = forecasting.predict_hours(record, fitted, at=command.at, hours=command.hours)
+    if command.plot is not None:
+        report.fan_figure(outlook).savefig(command.plot, dpi=150, format="png")
+    if command.json:
+        print(json.dumps(outlook.document, ensure_ascii=False))
+    else:
+        report.print_outlook(Console(), outlook.document)
+    return 0
 
 
 def _data(command: DataList | DataCheck | DataImport) -> int:

@@ -71,6 +71,30 @@ class GridOptions:
     """CSV file: header of the intensity column. None: found by its name."""
     zone: str | None = None
     """CSV file: zone to take from a file with several. None: the only one."""
+    forecast: Literal["none", "persistence", "yesterday", "transformer", "perfect"] = "none"
+    """Next 24 h as policies see them (plain ones do not look): last hour held, last day again, fitted, or the truth."""
+
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """What a forecaster reads: a grid with generation, weather, source forecasts, or a trace of intensities alone."""
+
+    grid: Literal["CISO", "DE", "PJM"] | None = None
+    """Grid with generation, weather runs and source forecasts, from the data folder. None: a trace."""
+    trace: str | None = None
+    """Without --grid: name (us-cal-ciso, em-de, synthetic-ciso, ...) or CSV file. None: synthetic-ciso."""
+    data: Path | None = None
+    """Folder of real data, with carbon/ and forecast/. None: the environment variable CENAS_DATA, if set."""
+    factor: Factor = "lifecycle"
+    """Emission factors: life cycle (construction and fuel supply included), or direct (combustion only)."""
+    timezone: str | None = None
+    """CSV file: time zone of its stamps (IANA name). None: UTC, or as the file says."""
+    unit: str | None = None
+    """CSV file: unit of the intensity (g/kWh, kg/kWh, kg/MWh, t/MWh, lb/MWh). None: as the file says, else g/kWh."""
+    column: str | None = None
+    """CSV file: header of the intensity column. None: found by its name."""
+    zone: str | None = None
+    """CSV file: zone to take from a file with several. None: the only one."""
 
 
 @dataclass(frozen=True)

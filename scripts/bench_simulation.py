@@ -56,8 +56,9 @@ from cenas_jax.benchmarks.nas_bench_201 import nas_bench_201_benchmark
 from cenas_jax.benchmarks.synthetic import synthetic_benchmark
 from cenas_jax.carbon import Budget, IntensityTrace, PowerModel, load_trace
 from cenas_jax.carbon.power import measured
-from cenas_jax.cluster.simulated import ClusterConfig, ClusterParams, simulated_cluster
+from cenas_jax.cluster.simulated import simulated_cluster
 from cenas_jax.cluster.simulation import check_overflow, simulate
+from cenas_jax.cluster.state import ClusterConfig, ClusterParams
 from cenas_jax.search.lamoo import (
     LamooConfig,
     SVMConfig,
@@ -105,6 +106,7 @@ def jax_search(setting: Setting, capacity: int) -> Callable:
     environment = simulated_cluster(space, table, searcher, config, setting.hours)
     params = ClusterParams(
         jnp.asarray(setting.trace.intensity_g_per_kwh, jnp.float32),
+        jnp.zeros((setting.hours, 0)),
         jax.tree.map(jnp.float32, setting.power.params()),
         jax.tree.map(jnp.float32, setting.budget.params()),
         jnp.asarray(setting.power.charge_initial_design),

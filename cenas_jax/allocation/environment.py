@@ -5,11 +5,15 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Bool, Float, Int, Key
 
+FORECAST_LOWEST, FORECAST_HIGHEST = -1.0, 2.0
+"""Bounds of `relative_forecast`: a whole range of the window beyond its lowest and its highest hour."""
+
 
 class Observation(NamedTuple):
-    """The search at the start of a carbon interval, free of any benchmark's scale. All float32 scalars.
+    """The search at the start of a carbon interval, free of any benchmark's scale. float32, scalars but the forecast.
 
-    Shares lie in 0..1. Nothing here was unknown at the start of the interval: no look-ahead.
+    Shares lie in 0..1. Nothing here was unknown at the start of the interval: no look-ahead, unless the forecast that
+    the environment was given is the truth.
     """
 
     remaining_time_share: Float[Array, ""]
@@ -17,6 +21,10 @@ class Observation(NamedTuple):
     """Of the scarcer of the carbon and the energy budget; 1 where neither is limited."""
     relative_intensity: Float[Array, ""]
     """`(CI - min) / (max - min)` over the rolling window, the current hour included; 0.5 where the window is flat."""
+    relative_forecast: Float[Array, " forecast_h"]
+    """What was forecast at the start of this hour, for it and the next hours, over the range of the same window: below
+    0 cleaner, above 1 dirtier than all of it; clipped to -1..2; 0.5 where the window is flat. Empty without forecast.
+    """
     intensity_change: Float[Array, ""]
     """This hour's intensity over the previous hour's, minus 1."""
     log_hypervolume: Float[Array, ""]

@@ -34,7 +34,7 @@ def load_trace(
     factor: str = "lifecycle",
     start: TimeLike | None = None,
     hours: int | None = None,
-    gap_policy: str = "error",
+    gap_policy: str | None = "error",
     max_gap_h: int = 3,
     seed: int = 0,
     **csv_options: str,
@@ -42,8 +42,9 @@ def load_trace(
     """A trace by name (`KNOWN_TRACES`) or from a CSV file, cut to the window `start`, `hours` and free of gaps.
 
     The gap policy is applied to the window only: the paper's trace has one gap, 7 h from 2021-04-07 00:00 UTC, which
-    no window of the paper's touches; a window over it needs e.g. `gap_policy="interpolate", max_gap_h=7`. Without
-    `start` the window begins with the trace, without `hours` it runs to its end.
+    no window of the paper's touches; a window over it needs e.g. `gap_policy="interpolate", max_gap_h=7`. None leaves
+    missing readings NaN, for who may not look past them. Without `start` the window begins with the trace, without
+    `hours` it runs to its end.
 
     Args:
         data: the folder of real data that holds `carbon/`; only the names that are not synthetic need it.
@@ -70,12 +71,14 @@ def load_trace(
 
 
 def _settled_window(
-    trace: IntensityTrace, start: TimeLike | None, hours: int | None, gap_policy: str, max_gap_h: int
+    trace: IntensityTrace, start: TimeLike | None, hours: int | None, gap_policy: str | None, max_gap_h: int
 ) -> IntensityTrace:
     first_hour = trace.start if start is None else utc_hour(start)
     first = trace.row(first_hour)
     hours = trace.hours - first if hours is None else hours
-    trace.window(first_hour, hours)  # Refuses a bad window before any gap is looked at.
+    window = trace.window(first_hour, hours)  # Refuses a bad window before any gap is looked at.
+    if gap_policy is None:
+        return window
     return fill_gaps(trace, gap_policy, max_gap_h, first=first, last=first + hours).window(first_hour, hours)
 
 

@@ -10,8 +10,7 @@ Every second of work is charged at the interval's intensity, and carbon and ener
 the second at which the next work would exceed one.
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +20,11 @@ from cenas_jax.allocation.environment import Environment, Observation, TimeStep
 from cenas_jax.allocation.reward import budgeted_reward, paper_reward
 from cenas_jax.benchmarks.base import BenchmarkTable
 from cenas_jax.carbon.budget import BudgetParams
-from cenas_jax.carbon.ledger import JOULES_PER_KWH, Charge, Ledger, empty_ledger, ledger_charge
+from cenas_jax.carbon.ledger import JOULES_PER_KWH, Ledger, empty_ledger, ledger_charge
 from cenas_jax.carbon.power import PowerParams
+from cenas_jax.cluster.observation import log_ratio, observe
 from cenas_jax.cluster.schedule import list_schedule, stop_time_s
+from cenas_jax.cluster.state import ClusterConfig, ClusterParams, ClusterState, IntervalInfo, Jobs
 from cenas_jax.pareto import hypervolume
 from cenas_jax.search.base import Candidates, Searcher, at_smallest_size, draw_without_replacement
 from cenas_jax.spaces.base import SearchSpace
@@ -31,87 +32,6 @@ from cenas_jax.spaces.base import SearchSpace
 INTERVAL_S = 3600.0
 BUDGET_MARGIN = 1e-6
 """Share of a budget that is left unused, so that float32 rounding never exceeds it."""
-
-
-@dataclass(frozen=True)
-class ClusterConfig:
-    """Sizes of the simulated cluster; they decide shapes."""
-
-    slots: int = 8
-    """Devices, each either sampling or evaluating during an interval."""
-    initial_design: int = 10
-    """Random architectures evaluated first."""
-    queue_capacity: int = 32
-    """Screened architectures that wait for evaluation."""
-    screen_per_interval: int = 512
-    """Most candidates drawn from the region in an interval."""
-    window_h: int = 24
-    """Hours of past intensities that observations are relative to."""
-    capacity: int = 1024
-    """Most evaluations of one search; more are an error."""
-    reward: Literal["budgeted", "paper"] = "budgeted"
-
-    def __post_init__(self):
-        for name in ("slots", "initial_design", "queue_capacity", "screen_per_interval", "window_h", "capacity"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"ClusterConfig: {name} must be at least 1, got {getattr(self, name)}")
-
-
-class ClusterParams(NamedTuple):
-    """What may differ between searches of one compilation."""
-
-    intensity_g_per_kwh: Float[Array, "*batch hours"]
-    """The `window_h` hours before the start (NaN where unknown), then the hours of the search."""
-    power: PowerParams
-    budget: BudgetParams
-    charge_initial_design: Bool[Array, "*batch"]
-    """False: the initial design is there at the start, for nothing."""
-
-
-class Jobs(NamedTuple):
-    """Architectures waiting for an evaluation slot."""
-
-    index: Int[Array, " j"]
-    remaining_s: Float[Array, " j"]
-    initial: Bool[Array, " j"]
-    """True: one of the initial design, for the ledger."""
-    valid: Bool[Array, " j"]
-
-
-class ClusterState(NamedTuple):
-    """One search between two intervals."""
-
-    key: Key[Array, ""]
-    searcher: Any
-    interval: Int[Array, ""]
-    half_finished: Jobs
-    initial: Jobs
-    queue: Jobs
-    estimated: Bool[Array, " size"]  # architectures whose estimate is known and paid for
-    supernet_left_s: Float[Array, ""]
-    evaluated: Int[Array, " capacity"]  # index of every evaluated architecture, in order
-    count: Int[Array, ""]
-    hypervolume: Float[Array, ""]
-    initial_hypervolume: Float[Array, ""]  # 0 until the initial design has a result
-    recent_gain: Float[Array, ""]
-    ledger: Ledger
-    stopped: Bool[Array, ""]
-
-
-class IntervalInfo(NamedTuple):
-    """What happened in one interval; all zeros once the search has stopped."""
-
-    running: Bool[Array, ""]
-    evaluation_slots: Int[Array, ""]
-    screened: Int[Array, ""]
-    finished: Int[Array, ""]
-    evaluations: Int[Array, ""]
-    queue: Int[Array, ""]
-    half_finished: Int[Array, ""]
-    duration_s: Float[Array, ""]
-    hypervolume_share: Float[Array, ""]
-    charge: Charge
-    overflow: Int[Array, ""]
 
 
 class _Sampled(NamedTuple):
@@ -141,6 +61,9 @@ def simulated_cluster(
             f"({config.capacity} evaluations)"
         )
 
+    def see(state: ClusterState, params: ClusterParams) -> Observation:
+        return observe(state, params, config, intervals, table.supernet_time_s)
+
     def reset(key: Key[Array, ""], params: ClusterParams) -> tuple[ClusterState, Observation]:
         first, valid = draw_without_replacement(_key(key, 0, 0), jnp.ones(space.size, bool), config.initial_design)
         free = valid & ~params.charge_initial_design
@@ -166,26 +89,7 @@ def simulated_cluster(
             ledger=empty_ledger(),
             stopped=jnp.zeros((), bool),
         )
-        return state, observe(state, params)
-
-    def observe(state: ClusterState, params: ClusterParams) -> Observation:
-        known = jax.lax.dynamic_slice_in_dim(params.intensity_g_per_kwh, state.interval, config.window_h + 1)
-        now, low, high = known[-1], jnp.nanmin(known), jnp.nanmax(known)
-        previous = jnp.where(jnp.isnan(known[-2]), now, known[-2])
-        carbon_used = state.ledger.emissions_g.sum() / params.budget.carbon_g
-        energy_used = state.ledger.energy_kwh.sum() / params.budget.energy_kwh
-        return Observation(
-            remaining_time_share=jnp.clip(1 - state.interval / jnp.minimum(params.budget.hours, intervals), 0, 1),
-            remaining_carbon_share=jnp.clip(1 - jnp.maximum(carbon_used, energy_used), 0, 1),
-            relative_intensity=jnp.where(high > low, (now - low) / jnp.where(high > low, high - low, 1), 0.5),
-            intensity_change=now / jnp.maximum(previous, 1e-6) - 1,
-            log_hypervolume=_log_ratio(state.hypervolume, state.initial_hypervolume),
-            recent_gain=state.recent_gain,
-            log_evaluations=jnp.log1p(state.count.astype(jnp.float32)),
-            queue_fill=state.queue.valid.mean(dtype=jnp.float32),
-            half_finished_share=state.half_finished.valid.mean(dtype=jnp.float32),
-            supernet_share=1 - state.supernet_left_s / jnp.maximum(table.supernet_time_s, 1.0),
-        )
+        return state, see(state, params)
 
     def sample(state: ClusterState, sampling_slots, horizon_s, energy_left_kwh, power: PowerParams) -> _Sampled:
         """Trains the supernet, draws candidates and screens as many as time and budget allow."""
@@ -302,7 +206,7 @@ def simulated_cluster(
             count=count,
             hypervolume=value,
             initial_hypervolume=jnp.where(state.initial_hypervolume > 0, state.initial_hypervolume, value),
-            recent_gain=_log_ratio(value, state.hypervolume),
+            recent_gain=log_ratio(value, state.hypervolume),
             ledger=ledger,
             stopped=state.stopped | done.out_of_budget,
         )
@@ -321,7 +225,7 @@ def simulated_cluster(
             overflow=state.count + finished.sum(dtype=jnp.int32) - count + searcher_info.overflow,
         )
         truncated = new.interval >= jnp.minimum(params.budget.hours, intervals)
-        return new, TimeStep(observe(new, params), reward(state, new, info, params), new.stopped, truncated, info)
+        return new, TimeStep(see(new, params), reward(state, new, info, params), new.stopped, truncated, info)
 
     def reward(state, new, info, params):
         if config.reward == "budgeted":
@@ -363,11 +267,6 @@ def _append(evaluated, count, index, valid):
     place = jnp.where(valid, count + jnp.cumsum(valid, dtype=jnp.int32) - 1, capacity)
     added = valid.sum(dtype=jnp.int32)
     return evaluated.at[place].set(index, mode="drop"), jnp.minimum(count + added, capacity)
-
-
-def _log_ratio(value, base):
-    """`ln(value / base)`; 0 while the base is 0."""
-    return jnp.where(base > 0, jnp.log(jnp.maximum(value, 1e-12) / jnp.maximum(base, 1e-12)), 0.0)
 
 
 def _seconds(energy_kwh, power_w):

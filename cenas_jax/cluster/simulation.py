@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, Key
 from cenas_jax.allocation.environment import Environment
 from cenas_jax.allocation.policies import Policy
 from cenas_jax.carbon.ledger import Ledger
-from cenas_jax.cluster.simulated import ClusterParams, IntervalInfo
+from cenas_jax.cluster.state import ClusterParams, IntervalInfo
 
 
 class SimulationResult(NamedTuple):

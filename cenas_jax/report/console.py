@@ -40,12 +40,14 @@ def source_lines(run: SimulationRun) -> list[str]:
     )
     charged = "initial design charged" if power.charge_initial_design else "initial design free"
     idle = f"idle {power.idle_w:g} W" if power.idle_slots else "idle slots released"
+    forecast = inputs.config.grid.forecast
+    seen = "" if forecast == "none" else f"; forecast {forecast}"
     gpu = f"{options.gpu}, shares of its board power assumed" if options.gpu else "1 kW an evaluation, all else free"
     return [
         f"benchmark  {_kind(benchmark.synthetic)}: {benchmark.source}",
         f"           {objectives}; estimate {benchmark.estimate_name}",
         f"trace      {_kind(trace.synthetic)}: {trace.source}, {trace.factor}",
-        f"           {trace.time(0)}, {trace.hours} h, mean {trace.intensity_g_per_kwh.mean():.0f} gCO2/kWh",
+        f"           {trace.time(0)}, {trace.hours} h, mean {trace.intensity_g_per_kwh.mean():.0f} gCO2/kWh{seen}",
         f"power      {options.power} ({gpu}): evaluation {power.evaluation_w:g} W, sampling {power.sampling_w:g} W, "
         f"supernet {power.supernet_w:g} W a slot, {idle}, {charged}, PUE {power.pue:g}",
     ]

@@ -14,8 +14,9 @@ from cenas_jax.allocation import plain_params, plain_policy
 from cenas_jax.benchmarks import Benchmark, SyntheticBenchmarkConfig, nas_bench_201_benchmark, synthetic_benchmark
 from cenas_jax.benchmarks.base import isomorphs_differ
 from cenas_jax.carbon.ledger import JOULES_PER_KWH
-from cenas_jax.cluster.simulated import INTERVAL_S, ClusterConfig, ClusterParams, simulated_cluster
+from cenas_jax.cluster.simulated import INTERVAL_S, simulated_cluster
 from cenas_jax.cluster.simulation import SimulationResult, check_overflow, simulate
+from cenas_jax.cluster.state import ClusterConfig, ClusterParams
 from cenas_jax.config import SimulateConfig, synthetic_tau
 from cenas_jax.pareto import non_dominated_mask
 from cenas_jax.runs.inputs import Inputs
@@ -74,6 +75,7 @@ def prepare(inputs: Inputs, benchmark: Benchmark) -> Simulation:
         queue_capacity=config.cluster.queue_capacity,
         screen_per_interval=config.cluster.screen_per_interval,
         window_h=config.cluster.window_h,
+        forecast_h=inputs.forecast_g_per_kwh.shape[1],
         capacity=capacity,
     )
     environment = simulated_cluster(
@@ -98,6 +100,7 @@ def prepare(inputs: Inputs, benchmark: Benchmark) -> Simulation:
 
     params = ClusterParams(
         intensity_g_per_kwh=jnp.asarray(inputs.intensity_g_per_kwh),
+        forecast_g_per_kwh=jnp.asarray(inputs.forecast_g_per_kwh),
         power=jax.tree.map(jnp.float32, inputs.power.params()),
         budget=jax.tree.map(jnp.float32, inputs.budget.params()),
         charge_initial_design=jnp.asarray(inputs.power.charge_initial_design),

@@ -11,7 +11,8 @@ KEY = jax.random.key(0)
 
 
 def observation(**values) -> Observation:
-    return Observation(**{name: jnp.float32(values.get(name, 0.5)) for name in Observation._fields})
+    scalars = {name: jnp.float32(values.get(name, 0.5)) for name in Observation._fields}
+    return Observation(**(scalars | {"relative_forecast": jnp.zeros(0)}))
 
 
 def act(name: str, slots: int = SLOTS, seen: Observation | None = None, **options) -> int:

@@ -22,8 +22,9 @@ from cenas_jax.carbon import Budget, PowerModel  # noqa: E402
 from cenas_jax.carbon.ledger import empty_ledger, ledger_charge  # noqa: E402
 from cenas_jax.carbon.power import measured, paper  # noqa: E402
 from cenas_jax.cluster.schedule import list_schedule, stop_time_s  # noqa: E402
-from cenas_jax.cluster.simulated import ClusterConfig, ClusterParams, simulated_cluster  # noqa: E402
+from cenas_jax.cluster.simulated import simulated_cluster  # noqa: E402
 from cenas_jax.cluster.simulation import simulate  # noqa: E402
+from cenas_jax.cluster.state import ClusterConfig, ClusterParams  # noqa: E402
 from cenas_jax.search.base import draw_without_replacement  # noqa: E402
 from cenas_jax.search.lamoo import (  # noqa: E402  # noqa: E402
     LamooConfig,
@@ -287,6 +288,7 @@ def _jax_search(benchmark, intensity_g_per_kwh, tree: TreeConfig):
 def _params(intensity_g_per_kwh, power: PowerModel, budget: Budget) -> ClusterParams:
     return ClusterParams(
         jnp.asarray(intensity_g_per_kwh, jnp.float32),
+        jnp.zeros((HOURS, 0)),
         jax.tree.map(jnp.float32, power.params()),
         jax.tree.map(jnp.float32, budget.params()),
         jnp.asarray(power.charge_initial_design),

@@ -93,6 +93,7 @@ def test_gap_of_the_paper_trace_matters_only_to_windows_over_it(data_dir):
     over = {"start": "2021-04-06T20:00Z", "hours": 8}
     with pytest.raises(ValueError, match=r"7 h missing from 2021-04-07 00:00 UTC \(row 11088\).*max_gap_h >= 7"):
         load_trace("us-cal-ciso", data_dir, **over)
+    assert np.isnan(load_trace("us-cal-ciso", data_dir, **over, gap_policy=None).intensity_g_per_kwh).sum() == 4
     window = load_trace("us-cal-ciso", data_dir, **over, gap_policy="interpolate", max_gap_h=7)
     # The neighbours outside the window are used: row 11087 is 159.61, row 11095 is 305.56.
     np.testing.assert_allclose(np.diff(window.intensity_g_per_kwh[4:]), (305.56 - 159.61) / 8)

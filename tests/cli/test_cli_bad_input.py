@@ -33,6 +33,7 @@ def here(tmp_path, monkeypatch) -> Path:
     (tmp_path / "type.toml").write_text('[limits]\nhours = "many"\n')
     (tmp_path / "whole.toml").write_text("[policies]\nseeds = 2.5\n")
     (tmp_path / "literal.toml").write_text('[search]\nkernel = "plyo"\n')
+    (tmp_path / "forecast.toml").write_text('[grid]\nforecast = "tomorow"\n')
     (tmp_path / "list.toml").write_text('[policies]\npolicy = "vanilla"\n')
     (tmp_path / "value.toml").write_text("[policies]\nthreshold = 1.5\n")
     (tmp_path / "syntax.toml").write_text("policies = \n")
@@ -68,6 +69,16 @@ CASES = {
     "start outside": ("simulate --trace trace.csv --start 2022-01-01T00:00Z", ["2022-01-01", "outside"]),
     "start not on the hour": ("simulate --trace trace.csv --start 2021-01-01T00:30Z", ["full hour"]),
     "start no time": ("simulate --trace trace.csv --start soon", ["soon", "2021-07-02T06:00Z"]),
+    "unknown forecast": ("simulate --forecast tomorrow", ["--forecast", "tomorrow", "yesterday"]),
+    "config forecast": ("simulate --config forecast.toml", ["forecast.toml", "tomorow", "perfect"]),
+    "no history": (
+        "simulate --trace trace.csv --hours 6 --forecast yesterday",
+        ["168 h", "has 0 h", "--start"],
+    ),
+    "nothing after": (
+        "simulate --trace trace.csv --hours 40 --forecast perfect",
+        ["perfect", "23 h beyond"],
+    ),
     "unit of a known trace": ("simulate --trace synthetic-ciso --unit g/kWh", ["unit", "CSV"]),
     "benchmark without data": ("simulate --benchmark nas-bench-201", ["nas-bench-201", "CENAS_DATA"]),
     "missing data folder": ("simulate --data nowhere", ["--data", "nowhere"]),

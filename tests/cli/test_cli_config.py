@@ -11,7 +11,7 @@ from cenas_jax import cli, config
 from cenas_jax.allocation import RULES
 from cenas_jax.benchmarks import nas_bench_201_benchmark
 from cenas_jax.benchmarks.catalogue import IMPORT_KINDS
-from cenas_jax.cluster.simulated import ClusterConfig
+from cenas_jax.cluster.state import ClusterConfig
 from cenas_jax.config import BenchmarkOptions, ClusterOptions, GridOptions, SearcherOptions, SimulateConfig, settled
 from cenas_jax.runs.config_file import config_to_toml, read_config
 from cenas_jax.search import LamooConfig

@@ -11,8 +11,9 @@ from cenas_jax.allocation import PlainParams, plain_params, plain_policy
 from cenas_jax.benchmarks import SyntheticBenchmarkConfig, synthetic_benchmark
 from cenas_jax.carbon import Budget, PowerModel
 from cenas_jax.carbon.power import measured
-from cenas_jax.cluster.simulated import ClusterConfig, ClusterParams, simulated_cluster
+from cenas_jax.cluster.simulated import simulated_cluster
 from cenas_jax.cluster.simulation import simulate
+from cenas_jax.cluster.state import ClusterConfig, ClusterParams
 from cenas_jax.search import LamooConfig, lamoo_search
 from cenas_jax.search.lamoo import TreeConfig
 from cenas_jax.spaces import tabular_space
@@ -48,6 +49,7 @@ def cluster_params(
     hours = np.broadcast_to(np.asarray(intensity, np.float32), CONFIG.window_h + HOURS)
     return ClusterParams(
         intensity_g_per_kwh=jnp.asarray(hours),
+        forecast_g_per_kwh=jnp.zeros((HOURS, CONFIG.forecast_h)),
         power=jax.tree.map(jnp.float32, power.params()),
         budget=jax.tree.map(jnp.float32, budget.params()),
         charge_initial_design=jnp.asarray(power.charge_initial_design),

@@ -25,8 +25,9 @@ from cenas_jax.allocation import plain_params, plain_policy
 from cenas_jax.benchmarks import SyntheticBenchmarkConfig, synthetic_benchmark
 from cenas_jax.carbon import Budget
 from cenas_jax.carbon.power import paper
-from cenas_jax.cluster.simulated import ClusterConfig, simulated_cluster
+from cenas_jax.cluster.simulated import simulated_cluster
 from cenas_jax.cluster.simulation import check_overflow, simulate
+from cenas_jax.cluster.state import ClusterConfig
 from cenas_jax.pareto import hypervolume
 from cenas_jax.search import random_search
 from cenas_jax.spaces import tabular_space

@@ -1,0 +1,57 @@
+"""What a policy sees of a search on the simulated cluster at the start of a carbon interval."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cenas_jax.allocation.environment import FORECAST_HIGHEST, FORECAST_LOWEST, Observation
+from cenas_jax.cluster.state import ClusterConfig, ClusterParams, ClusterState
+
+
+def observe(
+    state: ClusterState,
+    params: ClusterParams,
+    config: ClusterConfig,
+    intervals: int,
+    supernet_time_s: Float[Array, ""],
+) -> Observation:
+    """The observation of a search over `intervals` hours; that after the last interval sees the last one's hour.
+
+    `supernet_time_s`: what the supernet's training takes in all. `ValueError` where the table of forecasts is not of
+    shape `[intervals, forecast_h]`: a shorter one would be read at the wrong rows.
+    """
+    shape = params.forecast_g_per_kwh.shape
+    if shape != (intervals, config.forecast_h):
+        raise ValueError(
+            f"ClusterParams: forecast_g_per_kwh has shape {shape}: give {(intervals, config.forecast_h)}, "
+            "(intervals, forecast_h)"
+        )
+    known = jax.lax.dynamic_slice_in_dim(params.intensity_g_per_kwh, state.interval, config.window_h + 1)
+    now, low, high = known[-1], jnp.nanmin(known), jnp.nanmax(known)
+    previous = jnp.where(jnp.isnan(known[-2]), now, known[-2])
+    forecast = params.forecast_g_per_kwh[jnp.minimum(state.interval, intervals - 1)]
+    carbon_used = state.ledger.emissions_g.sum() / params.budget.carbon_g
+    energy_used = state.ledger.energy_kwh.sum() / params.budget.energy_kwh
+    return Observation(
+        remaining_time_share=jnp.clip(1 - state.interval / jnp.minimum(params.budget.hours, intervals), 0, 1),
+        remaining_carbon_share=jnp.clip(1 - jnp.maximum(carbon_used, energy_used), 0, 1),
+        relative_intensity=_relative(now, low, high),
+        relative_forecast=jnp.clip(_relative(forecast, low, high), FORECAST_LOWEST, FORECAST_HIGHEST),
+        intensity_change=now / jnp.maximum(previous, 1e-6) - 1,
+        log_hypervolume=log_ratio(state.hypervolume, state.initial_hypervolume),
+        recent_gain=state.recent_gain,
+        log_evaluations=jnp.log1p(state.count.astype(jnp.float32)),
+        queue_fill=state.queue.valid.mean(dtype=jnp.float32),
+        half_finished_share=state.half_finished.valid.mean(dtype=jnp.float32),
+        supernet_share=1 - state.supernet_left_s / jnp.maximum(supernet_time_s, 1.0),
+    )
+
+
+def log_ratio(value: Float[Array, ""], base: Float[Array, ""]) -> Float[Array, ""]:
+    """`ln(value / base)`; 0 while the base is 0."""
+    return jnp.where(base > 0, jnp.log(jnp.maximum(value, 1e-12) / jnp.maximum(base, 1e-12)), 0.0)
+
+
+def _relative(value, low, high):
+    """Where a value lies in the range `low` to `high`; 0.5 where that is flat."""
+    return jnp.where(high > low, (value - low) / jnp.where(high > low, high - low, 1), 0.5)

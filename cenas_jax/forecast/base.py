@@ -1,0 +1,40 @@
+"""The contract of every forecaster: from a window to quantiles of the next 96 hours."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from cenas_jax.forecast.windows import GridArrays, Window, window_at
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+POINT = QUANTILES.index(0.5)
+"""The column that is the forecast itself."""
+
+
+class Forecaster(NamedTuple):
+    """`fit(key, grid, rows) -> state` and `predict(state, window) -> quantiles`.
+
+    `rows` are the issue hours that may be learnt from, with their horizons (`windows.issue_rows`). `predict` gives
+    `[HORIZON_H, len(QUANTILES)]` in gCO2eq/kWh, ascending along the last axis, and runs under `jit` and `vmap` unless
+    the forecaster says that it works on the host. A point forecast repeats itself in every column.
+    """
+
+    fit: Callable[[Array, GridArrays, Int[Array, " n"]], Any]
+    predict: Callable[[Any, Window], Float[Array, "H quantiles"]]
+
+
+def as_quantiles(point: Float[Array, " H"]) -> Float[Array, "H quantiles"]:
+    """A point forecast in every column."""
+    return jnp.broadcast_to(point[:, None], (point.shape[0], len(QUANTILES)))
+
+
+def forecast_table(
+    forecaster: Forecaster, state: Any, grid: GridArrays, rows: Int[Array, " n"], *, batch: int = 256, **options
+) -> Float[Array, "n H quantiles"]:
+    """Forecasts issued at each of the `rows`, each from what was known then; `options` go to `window_at`."""
+    return jax.lax.map(
+        lambda row: forecaster.predict(state, window_at(grid, row, **options)), jnp.asarray(rows), batch_size=batch
+    )

@@ -1,0 +1,233 @@
+"""The commands of `cenas forecast`: fit, evaluate, predict. Each takes settled options and returns plain data."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cenas_jax.carbon import KNOWN_TRACES, load_trace
+from cenas_jax.carbon.trace import HOUR, hour_text
+from cenas_jax.config import RecordOptions, data_folder, unknown_name
+from cenas_jax.forecast.base import POINT, QUANTILES, forecast_table
+from cenas_jax.forecast.baselines import repeat_last, seasonal_average
+from cenas_jax.forecast.conformal import FEWEST_ISSUES, adapt, apply_margins, calibrate
+from cenas_jax.forecast.grid import DAY_H, GridRecord, from_trace, load_grid
+from cenas_jax.forecast.metrics import coverage_by_day, decision_regret, mape_by_day, quantile_loss
+from cenas_jax.forecast.windows import HISTORY_H, HORIZON_H, actual_at, issue_rows, to_device, window_at
+from cenas_jax.training.forecaster import FitConfig, FitInfo, Fitted, fine_tuning, fit
+from cenas_jax.training.saved_forecaster import SHIPPED, load_forecaster, load_shipped, save_forecaster
+
+CALIBRATION_DAYS = 60
+"""Intervals are calibrated on so many past days, where there are so many."""
+REGRET = ((24, 0.25), (24, 0.5), (24, 0.75), (80, 0.25), (80, 0.5), (80, 0.75))
+"""Windows (h) and shares of their hours in which work runs."""
+
+
+def load_record(options: RecordOptions) -> GridRecord:
+    """The grid or trace that the options name; `ValueError`, one line, for whatever does not fit."""
+    data = data_folder(options.data, os.environ)
+    csv_options = {key: getattr(options, key) for key in ("timezone", "unit", "column", "zone")}
+    csv_options = {key: value for key, value in csv_options.items() if value is not None}
+    if options.grid is not None:
+        if options.trace is not None or csv_options:
+            given = "trace" if options.trace is not None else next(iter(csv_options))
+            raise ValueError(f"--{given} does not apply to --grid {options.grid}: leave one of them out")
+        return load_grid(options.grid, data, factor=options.factor)
+    name = options.trace or "synthetic-ciso"
+    if name not in KNOWN_TRACES and "." not in name and "/" not in name:
+        raise ValueError(f"--trace: {unknown_name(name, KNOWN_TRACES)}, or a CSV file")
+    return from_trace(load_trace(name, data, factor=options.factor, gap_policy=None, **csv_options))
+
+
+def load_fitted(name: str | None, record: GridRecord) -> Fitted:
+    """A forecaster by file or shipped name, None: the shipped one of the record's zone; it must fit the record."""
+    if name is None:
+        if record.sources:
+            raise ValueError(
+                f"--forecaster: none that reads generation and weather ships with the package: fit one with "
+                f"`cenas forecast fit --grid {record.zone}` and name its file, or give a --trace"
+            )
+        found = load_shipped(record.zone)
+    else:
+        found = load_shipped(name) if name in SHIPPED else load_forecaster(name)
+    if found.factor_g_per_kwh != record.factor_g_per_kwh:
+        raise ValueError(
+            f"--forecaster {name}: fitted on {len(found.factor_g_per_kwh)} sources, or other emission factors, and "
+            f"{record.zone} has {len(record.sources)} here: take a forecaster of this grid and --factor"
+        )
+    return found
+
+
+def fit_forecaster(
+    record: GridRecord,
+    out: Path,
+    *,
+    until: str | None = None,
+    validation_days: int = 181,
+    seed: int = 0,
+    checkpoints: Path | None = None,
+    progress: Callable[[str, FitInfo], None] = lambda stage, info: None,
+) -> dict[str, Any]:
+    """Finds how long to train on all but the last `validation_days`, trains so long on everything, writes `out`.
+
+    Nothing from `until` on is read. A record of intensities alone goes on from the shipped generic forecaster.
+    """
+    end = record.start + (record.hours if until is None else record.row(until)) * HOUR
+    split = end - validation_days * DAY_H * HOUR
+    if validation_days < FEWEST_ISSUES or split <= record.start + (HISTORY_H + HORIZON_H) * HOUR:
+        raise ValueError(
+            f"--validation-days {validation_days}: give {FEWEST_ISSUES} or more, and leave more hours before them to "
+            f"learn from: {record.source} begins at {hour_text(record.start)} and is read to {hour_text(end)}"
+        )
+    initial, config = (None, FitConfig()) if record.sources else (load_shipped("generic"), fine_tuning())
+    key = jax.random.key(seed)
+    learnt = issue_rows(record, record.start, split, every_h=1)
+    found = fit(
+        key,
+        record,
+        learnt,
+        config,
+        validation_rows=issue_rows(record, split, end),
+        initial=initial,
+        checkpoints=None if checkpoints is None else checkpoints / "search",
+        progress=lambda info: progress("stop", info),
+    )
+    final = fit(
+        key,
+        record,
+        issue_rows(record, record.start, end, every_h=1),
+        config,
+        steps=found.info["steps"],
+        initial=initial,
+        checkpoints=None if checkpoints is None else checkpoints / "final",
+        progress=lambda info: progress("fit", info),
+    )
+    info = {**final.info, "fitted_until": f"{end}Z", "validation_mape": found.info["validation_mape"], "seed": seed}
+    save_forecaster(out, final._replace(info=info))
+    return {"written": str(out), **info}
+
+
+def evaluate_forecaster(record: GridRecord, fitted: Fitted, *, start: str | None, end: str | None) -> dict[str, Any]:
+    """Scores of daily forecasts issued from `start` on whose horizon ends by `end`, beside plain forecasters'.
+
+    Intervals adapt to the outcomes as they become known, from a calibration on the days before `start`.
+    """
+    rows = _daily(record, start, end)
+    if start is None and rows.size > 2 * CALIBRATION_DAYS:
+        rows = rows[CALIBRATION_DAYS:]
+    grid, actual = to_device(record), _actual(record, rows)
+    before = rows[0] - DAY_H * np.arange(CALIBRATION_DAYS + HORIZON_H // DAY_H, HORIZON_H // DAY_H - 1, -1)
+    before = before[before >= HISTORY_H].astype(np.int32)
+    tables = {"forecaster": _table(fitted, grid, rows)}
+    for name, plain in {"repeat yesterday": repeat_last(24), "weekly average": seasonal_average()}.items():
+        tables[name] = forecast_table(plain, (), grid, jnp.asarray(rows))
+    scores = {}
+    for name, table in tables.items():
+        point = table[..., POINT]
+        scores[name] = {
+            "mape_by_day_percent": _rounded(mape_by_day(point, *actual)),
+            "quantile_loss_g_per_kwh": round(float(quantile_loss(table, *actual)), 3),
+            "captured_share": {
+                f"{share:.0%} of {window_h} h": round(
+                    float(decision_regret(point, *actual, window_h=window_h, share=share).captured_share), 4
+                )
+                for window_h, share in REGRET
+            },
+        }
+    if before.size >= FEWEST_ISSUES:
+        state = calibrate(_table(fitted, grid, before), *_actual(record, before))
+        adapted = adapt(state, tables["forecaster"], *actual)
+        scores["forecaster"]["coverage_90_by_day_percent"] = _rounded(
+            coverage_by_day(adapted[..., 0], adapted[..., -1], *actual)
+        )
+    return {
+        "grid": record.zone,
+        "source": record.source,
+        "fitted_until": fitted.info["fitted_until"],
+        "seen_in_the_fit": bool(record.start + int(rows[0]) * HOUR < np.datetime64(fitted.info["fitted_until"][:-1])),
+        "first_issue": hour_text(record.start + int(rows[0]) * HOUR),
+        "last_issue": hour_text(record.start + int(rows[-1]) * HOUR),
+        "issues": int(rows.size),
+        "scores": scores,
+    }
+
+
+class Outlook(NamedTuple):
+    """A forecast to be shown. `actual_g_per_kwh` is NaN where it is not known."""
+
+    document: dict[str, Any]
+    history_g_per_kwh: np.ndarray
+    quantiles_g_per_kwh: np.ndarray
+    actual_g_per_kwh: np.ndarray
+    first_hour: np.datetime64
+
+
+def predict_hours(record: GridRecord, fitted: Fitted, *, at: str | None, hours: int) -> Outlook:
+    """The forecast issued at `at` (None: after the last hour) for the next `hours` (at most 96).
+
+    Intervals are calibrated on the outcomes of the last days, where at least `FEWEST_ISSUES` are known.
+    """
+    if not 1 <= hours <= HORIZON_H:
+        raise ValueError(f"--hours {hours}: give 1 to {HORIZON_H}")
+    row = record.hours if at is None else record.row(at)
+    if row < HISTORY_H:
+        first = hour_text(record.start + HISTORY_H * HOUR)
+        raise ValueError(
+            f"--at: a forecast takes {HISTORY_H} h of history, and {record.source} has {row} h before "
+            f"{hour_text(record.start + row * HOUR)}: give a time from {first} on, or a longer trace"
+        )
+    grid = to_device(record)
+    quantiles = jax.jit(fitted.forecaster.predict)(fitted.state, window_at(grid, jnp.int32(row)))
+    known = row - HORIZON_H - DAY_H * np.arange(CALIBRATION_DAYS - 1, -1, -1)
+    known = known[known >= HISTORY_H].astype(np.int32)
+    if known.size >= FEWEST_ISSUES:
+        state = calibrate(_table(fitted, grid, known), *_actual(record, known))
+        quantiles = apply_margins(state, quantiles)
+    quantiles = np.asarray(quantiles, np.float64)[:hours]
+    actual = jax.tree.map(np.asarray, actual_at(grid, jnp.int32(row)))
+    issued = record.start + row * HOUR
+    document = {
+        "grid": record.zone,
+        "issued": hour_text(issued),
+        "calibrated_on_days": int(known.size) if known.size >= FEWEST_ISSUES else 0,
+        "levels": list(QUANTILES),
+        "hours": [
+            {"hour": hour_text(issued + ahead * HOUR), "g_per_kwh": [round(float(value), 2) for value in row_quantiles]}
+            for ahead, row_quantiles in enumerate(quantiles)
+        ],
+    }
+    return Outlook(
+        document,
+        record.intensity_g_per_kwh[max(row - 48, 0) : row],
+        quantiles,
+        np.where(actual.valid, actual.intensity_g_per_kwh, np.nan)[:hours],
+        issued,
+    )
+
+
+def _daily(record: GridRecord, start: str | None, end: str | None) -> np.ndarray:
+    """Rows of the issues at 00:00 UTC."""
+    first = record.start if start is None else start
+    last = record.start + record.hours * HOUR if end is None else end
+    rows = issue_rows(record, first, last, every_h=1)
+    rows = rows[(record.first_hour + rows) % DAY_H == 0]
+    if not rows.size:
+        raise ValueError(f"{record.source}: no forecast issued at 00:00 UTC fits between {first} and {last}")
+    return rows
+
+
+def _actual(record: GridRecord, rows):
+    actual = jax.vmap(actual_at, (None, 0))(to_device(record), jnp.asarray(rows))
+    return actual.intensity_g_per_kwh, actual.valid
+
+
+def _table(fitted: Fitted, grid, rows):
+    return jax.jit(lambda rows: forecast_table(fitted.forecaster, fitted.state, grid, rows))(jnp.asarray(rows))
+
+
+def _rounded(values) -> list[float]:
+    return [round(float(value), 3) for value in values]
