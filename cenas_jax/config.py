@@ -167,9 +167,9 @@ def data_folder(data: Path | None, environ: Mapping[str, str], *, make: bool = F
 
     `make`: one that does not exist yet is allowed, as an import will make it.
     """
-    named, folder = ("--data", data) if data else ("CENAS_DATA", Path(environ.get("CENAS_DATA", "")))
-    if folder == Path():
+    if data is None and not environ.get("CENAS_DATA"):
         return None
+    named, folder = ("CENAS_DATA", Path(environ["CENAS_DATA"])) if data is None else ("--data", data)
     if not folder.is_dir() and not (make and not folder.exists()):
         raise ValueError(f"{named}: {folder} is not a folder: name the folder that holds nas/ and carbon/")
     return folder.absolute()

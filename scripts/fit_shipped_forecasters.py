@@ -74,7 +74,7 @@ def fit_twice(records: list[GridRecord], config: FitConfig, initial: Fitted | No
     final = fit(key, pool, np.concatenate(everything), config, steps=found["steps"], initial=initial)
     return final._replace(
         state=jax.tree.map(rounded, final.state),
-        info={**final.info, "fitted_until": f"{END}Z", "validation_mape": found["validation_mape"], "source": ""}
+        info={**final.info, "fitted_until": f"{END}Z", "validation_mape": found["validation_mape"], "source": ""},
     )
 
 

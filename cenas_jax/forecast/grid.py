@@ -1,4 +1,4 @@
-"""What is recorded of one grid, hour by hour, with the time at which each value becomes known. Host only: no jax."""
+"""What is recorded of one grid, hour by hour, with the time at which each value becomes known. NumPy alone."""
 
 import json
 import zipfile

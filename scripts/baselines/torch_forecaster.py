@@ -1,6 +1,7 @@
 """The carbon transformer in PyTorch, layer for layer: the rival of scripts/bench_forecast.py."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,7 +22,8 @@ class TorchCarbonTransformer(nn.Module):
         self.past_patch = nn.Linear(config.history_patch_h * config.hour_width, width)
         self.ahead_patch = nn.Linear(config.horizon_patch_h * config.hour_width, width)
         self.position = nn.Parameter(0.1 * torch.randn(tokens, width))
-        self.blocks = nn.ModuleList([_Block(config) for _ in range(config.layers)])
+        self.parts = [_Block(config) for _ in range(config.layers)]
+        self.blocks = nn.ModuleList(self.parts)
         self.last = nn.LayerNorm(width, eps=1e-6)
         self.context = nn.Linear(width, config.horizon_patch_h * config.hour_width)
         merged = columns + 2 * config.hour_width
@@ -56,9 +58,8 @@ class _Block(nn.Module):
         batch, count, width = tokens.shape
         normed = self.norms[0](tokens)
         by_head = (batch, count, self.heads, width // self.heads)
-        query, key, value = (
-            layer(normed).reshape(by_head).transpose(1, 2) for layer in (self.query, self.key, self.value)
-        )
+        layers = (self.query, self.key, self.value)
+        query, key, value = (layer(normed).reshape(by_head).transpose(1, 2) for layer in layers)
         weight = torch.softmax(query @ key.transpose(-1, -2) / math.sqrt(width // self.heads), dim=-1)
         tokens = tokens + dropout(self.merge((weight @ value).transpose(1, 2).reshape(batch, count, width)))
         return tokens + dropout(self.narrow(_gelu(self.wide(self.norms[1](tokens)))))
@@ -70,7 +71,7 @@ def _gelu(values):
 
 def copy_weights(model: TorchCarbonTransformer, params: dict) -> None:
     """Copies the Flax parameters of one network, in the order in which Flax numbers its layers."""
-    block_layers = [[*block_parts(block)] for block in model.blocks]
+    block_layers = [[*block_parts(block)] for block in model.parts]
     dense = [
         model.past,
         *model.hour,
@@ -81,7 +82,7 @@ def copy_weights(model: TorchCarbonTransformer, params: dict) -> None:
         *model.read,
         model.out,
     ]
-    norms = [norm for block in model.blocks for norm in block.norms] + [model.last]
+    norms: list[Any] = [norm for block in model.parts for norm in block.norms] + [model.last]
     named = params["params"]
     if len(dense) != sum(name.startswith("Dense") for name in named):
         raise ValueError("the Flax network has other layers")
