@@ -83,9 +83,9 @@ def test_evaluate_stands_beside_plain_forecasters(capsys):
     assert document["issues"] == 37 and not document["seen_in_the_fit"]
     scores = document["scores"]
     assert set(scores) == {"forecaster", "repeat yesterday", "weekly average"}
-    assert np.mean(scores["forecaster"]["mape_by_day_percent"]) < np.mean(
-        scores["repeat yesterday"]["mape_by_day_percent"]
-    )
+    first_day = {name: found["mape_by_day_percent"][0] for name, found in scores.items()}
+    # It has learnt from real grids; of a synthetic one it surely knows better how the next day goes on.
+    assert first_day["forecaster"] < 0.95 * first_day["repeat yesterday"]
     assert len(scores["forecaster"]["coverage_90_by_day_percent"]) == 4
     code, out, err = run(capsys, "evaluate", *arguments)
     assert code == 0 and "MAPE, day 1" in out
