@@ -46,5 +46,7 @@ def stop_time_s(
     used_kwh = jnp.cumsum(power_w * (ends_s - starts_s)) / 3.6e6
     left_kwh = energy_left_kwh - jnp.concatenate([jnp.zeros(1, ends_s.dtype), used_kwh[:-1]])
     affordable_s = jnp.where(power_w > 0, left_kwh * 3.6e6 / jnp.maximum(power_w, 1e-30), jnp.inf)
-    seconds = jnp.where(left_kwh >= 0, jnp.minimum(ends_s - starts_s, affordable_s), 0.0)
-    return seconds.sum()
+    cut = (left_kwh < 0) | (affordable_s < ends_s - starts_s)
+    first = jnp.argmax(cut)
+    stop_s = jnp.clip(starts_s[first] + jnp.maximum(affordable_s[first], 0), 0, ends_s[first])
+    return jnp.where(cut.any(), stop_s, horizon_s)  # No sum of parts: what is not cut ends at the horizon to the bit.

@@ -81,3 +81,14 @@ def test_stop_against_energy_added_up(busy_s, busy_w, idle_w, horizon_s, left_kw
     assert used_kwh(end_s, *arrays) <= left_kwh + 1e-6 * (1 + left_kwh)
     if end_s < horizon_s - 0.01:  # not a second longer would do, where power is drawn at all
         assert used_kwh(end_s + 0.5, *arrays) >= left_kwh - 1e-6 * (1 + left_kwh)
+
+
+def test_what_no_budget_cuts_ends_at_the_horizon_to_the_bit():
+    """A second less would read as the end of the budget."""
+    busy_s = jax.random.uniform(jax.random.key(0), (2000, SLOTS), maxval=4000.0)
+    power_w, idle_w = jnp.full(SLOTS, 300.0), jnp.full(SLOTS, 50.0)
+    for horizon_s in (3600.0, 1234.567):
+        end_s = jax.vmap(stop, (0, None, None, None, None))(
+            busy_s, power_w, idle_w, jnp.float32(horizon_s), jnp.float32(jnp.inf)
+        )
+        assert (end_s == jnp.float32(horizon_s)).all()
