@@ -97,4 +97,5 @@ def copy_weights(model: TorchCarbonTransformer, params: dict) -> None:
 
 
 def block_parts(block: _Block):
-    return block.query, block.key, block.value, block.merge, block.wide, block.narrow
+    # Flax names an outer layer before the inner one that it is applied to.
+    return block.query, block.key, block.value, block.merge, block.narrow, block.wide

@@ -1,7 +1,6 @@
 """Fits on a small grid: they learn, stop early, resume to the same weights, compile once; files are checked."""
 
 import json
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +20,9 @@ SMALL = FitConfig(
     network=CarbonTransformerConfig(width=8, heads=2, hour_width=4, hidden=8, dropout=0.1),
     members=2,
     batch=8,
-    most_steps=60,
+    most_steps=600,
     chunk_steps=10,
+    patience=3,
     learning_rate=1e-2,
     average=0.8,
 )
@@ -67,9 +67,13 @@ def test_a_fit_learns_what_weather_tells():
     rows, held_out = split(record)
     errors = []
     fitted = fit(
-        jax.random.key(0), record, rows, replace(SMALL, most_steps=200), validation_rows=held_out,
+        jax.random.key(0),
+        record,
+        rows,
+        SMALL,
+        validation_rows=held_out,
         progress=lambda info: errors.append(info.error),
-    )  # fmt: skip
+    )
     assert fitted.info["validation_mape"] == pytest.approx(min(errors), abs=1e-3)
     assert min(errors) < 0.6 * errors[0]
     grid = to_device(record)
@@ -83,10 +87,9 @@ def test_early_stopping_stops_and_keeps_the_best():
     record = trace_record()
     rows, held_out = split(record)
     seen = []
-    config = replace(SMALL, most_steps=2000, patience=2, learning_rate=3e-2)
-    fitted = fit(jax.random.key(0), record, rows, config, validation_rows=held_out, progress=seen.append)
-    assert seen[-1].step < 2000
-    assert seen[-1].step - fitted.info["steps"] == 2 * config.chunk_steps
+    fitted = fit(jax.random.key(0), record, rows, SMALL, validation_rows=held_out, progress=seen.append)
+    assert seen[-1].step < SMALL.most_steps
+    assert seen[-1].step - fitted.info["steps"] == SMALL.patience * SMALL.chunk_steps
     assert fitted.info["steps"] == min(seen, key=lambda info: info.error).step
 
 
@@ -117,11 +120,12 @@ def test_a_resumed_fit_ends_with_the_same_bits(tmp_path):
 
 
 def test_fits_of_other_seeds_and_grids_of_one_shape_compile_once():
-    config = replace(SMALL, batch=7)  # a config that no other test compiles
     rows, _ = split(trace_record())
+    sizes = []
     for seed in range(3):
-        fit(jax.random.key(seed), trace_record(seed), rows, config, steps=20)
-    assert training._program(config, ()).chunk._cache_size() == 1  # pyright: ignore[reportFunctionMemberAccess]
+        fit(jax.random.key(seed), trace_record(seed), rows, SMALL, steps=20)
+        sizes.append(training._program(SMALL, ()).chunk._cache_size())  # pyright: ignore[reportFunctionMemberAccess]
+    assert len(set(sizes)) == 1
 
 
 @pytest.mark.parametrize("record", [trace_record(), source_record()], ids=["trace", "sources"])
