@@ -196,6 +196,7 @@ def load(data_dir):
     return functools.lru_cache(lambda zone: load_grid(zone, data_dir))
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize("zone", GRIDS)
 @pytest.mark.parametrize("name", ("yesterday", "ridge"))
