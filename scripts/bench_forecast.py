@@ -3,9 +3,11 @@
     pip install -e ".[baselines]" && python scripts/bench_forecast.py --json experiments/results/bench_forecast.json
 
 Expected time: 2 minutes on 2 idle cores. Expected: 1.5 (batch 32) and 1.2 times (128) PyTorch's windows per second, a
-forecast of 96 h in 0.8 ms, a year of hourly forecasts in 2 s. The grid is made up, in the shape of CISO's (8 sources, 5 weather variables, 2.5
-years). The JAX side trains as `fit` does: windows and features are made inside the step, the loss is the whole one. The
-PyTorch side has its features ready in memory and a plain loss of the same outputs. Medians of five after a warm-up.
+forecast of 96 h in 0.8 ms, a year of hourly forecasts in 2 s.
+
+The grid is made up, in the shape of CISO's (8 sources, 5 weather variables, 2.5 years). The JAX side trains as `fit`
+does: windows and features are made inside the step, the loss is the whole one. The PyTorch side has its features ready
+in memory and a plain loss of the same outputs. Medians of five after a warm-up.
 """
 
 import argparse
