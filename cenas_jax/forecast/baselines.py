@@ -103,16 +103,12 @@ def ridge(penalty: float = 0.1, factor_g_per_kwh: tuple[float, ...] = ()) -> For
         return jax.lax.map(of_hour, (hours.swapaxes(0, 1), target.T, valid.T))
 
     def predict(state: RidgeState, window: Window):
-        return as_quantiles(ridge_point(state, window, factor_g_per_kwh))
+        past, hours, level = _ridge_inputs(window, factor_g_per_kwh)
+        inputs = jnp.concatenate([jnp.broadcast_to(past, (HORIZON_H, HISTORY_H)), hours], axis=1)
+        relative = state.intercept + (_standard(inputs, state.mean, state.std) * state.weights).sum(axis=1)
+        return as_quantiles(jnp.exp(level + relative))
 
     return Forecaster(jax.jit(fit), predict)
-
-
-def ridge_point(state: RidgeState, window: Window, factor_g_per_kwh: tuple[float, ...]) -> Float[Array, " H"]:
-    """The forecast (g/kWh) of a fitted ridge regression."""
-    past, hours, level = _ridge_inputs(window, factor_g_per_kwh)
-    inputs = jnp.concatenate([jnp.broadcast_to(past, (HORIZON_H, HISTORY_H)), hours], axis=1)
-    return jnp.exp(level + state.intercept + (_standard(inputs, state.mean, state.std) * state.weights).sum(axis=1))
 
 
 def fit_linear(

@@ -16,7 +16,6 @@ from cenas_jax.forecast.grid import DAY_H, RUN_H, GridRecord
 HORIZON_H = 96
 HISTORY_H = 168
 """Hours of history in a window: one week. A forecast cannot be issued with less."""
-ISSUES_A_DAY = 24
 
 
 class GridArrays(NamedTuple):

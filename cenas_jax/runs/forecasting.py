@@ -17,7 +17,7 @@ from cenas_jax.forecast.baselines import repeat_last, seasonal_average
 from cenas_jax.forecast.conformal import FEWEST_ISSUES, adapt, apply_margins, calibrate
 from cenas_jax.forecast.grid import DAY_H, GridRecord, from_trace, load_grid
 from cenas_jax.forecast.metrics import coverage_by_day, decision_regret, mape_by_day, quantile_loss
-from cenas_jax.forecast.windows import HISTORY_H, HORIZON_H, actual_at, issue_rows, to_device, window_at
+from cenas_jax.forecast.windows import HISTORY_H, HORIZON_H, GridArrays, actual_at, issue_rows, to_device, window_at
 from cenas_jax.training.forecaster import FitConfig, FitInfo, Fitted, fine_tuning, fit
 from cenas_jax.training.saved_forecaster import SHIPPED, load_forecaster, load_shipped, save_forecaster
 
@@ -119,7 +119,8 @@ def evaluate_forecaster(record: GridRecord, fitted: Fitted, *, start: str | None
     rows = _daily(record, start, end)
     if start is None and rows.size > 2 * CALIBRATION_DAYS:
         rows = rows[CALIBRATION_DAYS:]
-    grid, actual = to_device(record), _actual(record, rows)
+    grid = to_device(record)
+    actual = _actual(grid, rows)
     before = rows[0] - DAY_H * np.arange(CALIBRATION_DAYS + HORIZON_H // DAY_H, HORIZON_H // DAY_H - 1, -1)
     before = before[before >= HISTORY_H].astype(np.int32)
     tables = {"forecaster": _table(fitted, grid, rows)}
@@ -139,7 +140,7 @@ def evaluate_forecaster(record: GridRecord, fitted: Fitted, *, start: str | None
             },
         }
     if before.size >= FEWEST_ISSUES:
-        state = calibrate(_table(fitted, grid, before), *_actual(record, before))
+        state = calibrate(_table(fitted, grid, before), *_actual(grid, before))
         adapted = adapt(state, tables["forecaster"], *actual)
         scores["forecaster"]["coverage_90_by_day_percent"] = _rounded(
             coverage_by_day(adapted[..., 0], adapted[..., -1], *actual)
@@ -185,7 +186,7 @@ def predict_hours(record: GridRecord, fitted: Fitted, *, at: str | None, hours: 
     known = row - HORIZON_H - DAY_H * np.arange(CALIBRATION_DAYS - 1, -1, -1)
     known = known[known >= HISTORY_H].astype(np.int32)
     if known.size >= FEWEST_ISSUES:
-        state = calibrate(_table(fitted, grid, known), *_actual(record, known))
+        state = calibrate(_table(fitted, grid, known), *_actual(grid, known))
         quantiles = apply_margins(state, quantiles)
     quantiles = np.asarray(quantiles, np.float64)[:hours]
     actual = jax.tree.map(np.asarray, actual_at(grid, jnp.int32(row)))
@@ -220,12 +221,12 @@ def _daily(record: GridRecord, start: str | None, end: str | None) -> np.ndarray
     return rows
 
 
-def _actual(record: GridRecord, rows):
-    actual = jax.vmap(actual_at, (None, 0))(to_device(record), jnp.asarray(rows))
+def _actual(grid: GridArrays, rows):
+    actual = jax.vmap(actual_at, (None, 0))(grid, jnp.asarray(rows))
     return actual.intensity_g_per_kwh, actual.valid
 
 
-def _table(fitted: Fitted, grid, rows):
+def _table(fitted: Fitted, grid: GridArrays, rows):
     return jax.jit(lambda rows: forecast_table(fitted.forecaster, fitted.state, grid, rows))(jnp.asarray(rows))
 
 

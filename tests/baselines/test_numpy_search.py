@@ -26,7 +26,7 @@ from cenas_jax.cluster.simulated import simulated_cluster  # noqa: E402
 from cenas_jax.cluster.simulation import simulate  # noqa: E402
 from cenas_jax.cluster.state import ClusterConfig, ClusterParams  # noqa: E402
 from cenas_jax.search.base import draw_without_replacement  # noqa: E402
-from cenas_jax.search.lamoo import (  # noqa: E402  # noqa: E402
+from cenas_jax.search.lamoo import (  # noqa: E402
     LamooConfig,
     SVMConfig,
     TreeConfig,
