@@ -2,7 +2,7 @@
 
     CENAS_DATA=/path/to/data python experiments/table_forecast_zones.py
 
-Expected time: about 10 minutes on 2 cores. Expected figures: the transformer's mean MAPE below repeat-yesterday's and
+Expected time: 5 minutes on 2 cores. Expected figures: the transformer's mean MAPE below repeat-yesterday's and
 ridge regression's in every zone; see results/table_forecast_zones.json, which this writes, and the printed table.
 
 The transformer is what `cenas forecast fit --trace em-ZONE --until 2023-01-01T00:00Z` makes: it goes on from the
