@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from cenas_jax.forecast.base import POINT, QUANTILES
 from cenas_jax.forecast.features import Features, Scales, features_of
+from cenas_jax.forecast.grid import DAY_H
 from cenas_jax.forecast.windows import Actual, Window
 
 SMALLEST_SHARE = 1e-3
@@ -27,6 +28,8 @@ class LossConfig:
     """Weight of the error of the sources' shares."""
     quantile: float = 0.3
     """Weight of the pinball loss of the outer quantiles."""
+    shape: float = 0.0
+    """Weight of the error within each day, about the day's mean error: what the choice of hours depends on."""
 
 
 class Prediction(NamedTuple):
@@ -70,7 +73,8 @@ def read_out(outputs: Float[Array, "H n"], features: Features, factor_g_per_kwh:
 def forecast_loss(
     prediction: Prediction, actual: Actual, factor_g_per_kwh: tuple[float, ...], config: LossConfig
 ) -> Float[Array, ""]:
-    """Mean absolute percentage error, with the shares' error and the outer quantiles' pinball loss (of logarithms).
+    """Mean absolute percentage error, with the shares' error, the error of the daily shape, and the outer quantiles'
+    pinball loss (the last two of logarithms).
 
     Hours that are not `valid` count nothing. The outer quantiles do not move the point forecast.
     """
@@ -81,6 +85,7 @@ def forecast_loss(
     error = log_actual[:, None] - (jax.lax.stop_gradient(point)[:, None] + spread)
     level = jnp.array(QUANTILES)[None]
     loss += config.quantile * jnp.maximum(level * error, (level - 1) * error).sum(axis=1)
+    loss += config.shape * _error_within_days(point - log_actual, actual.valid)
     if factor_g_per_kwh:
         total = jnp.maximum(actual.generation_mw, 0).sum(axis=1, keepdims=True)
         share = jnp.maximum(actual.generation_mw, 0) / jnp.maximum(total, 1.0)
@@ -88,6 +93,13 @@ def forecast_loss(
         matter = jnp.abs(jnp.array(factor_g_per_kwh) / typical - 1) + 0.2  # An error matters as it moves the intensity.
         loss += config.share * (jnp.abs(prediction.share - share) * matter[None]).sum(axis=1)
     return jnp.where(actual.valid, loss, 0).sum() / jnp.maximum(actual.valid.sum(), 1)
+
+
+def _error_within_days(error: Float[Array, " H"], valid: Bool[Array, " H"]) -> Float[Array, " H"]:
+    """Absolute error about the mean error of the same day's valid hours."""
+    by_day, counted = error.reshape(-1, DAY_H), valid.reshape(-1, DAY_H)
+    mean = jnp.where(counted, by_day, 0).sum(axis=1, keepdims=True) / jnp.maximum(counted.sum(axis=1, keepdims=True), 1)
+    return jnp.abs(by_day - mean).reshape(-1)
 
 
 def predict(

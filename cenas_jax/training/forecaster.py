@@ -31,7 +31,7 @@ class FitConfig:
     """How a forecaster is fitted. The defaults were chosen on January to June 2021 of CISO, DE and PJM."""
 
     network: CarbonTransformerConfig = field(default_factory=CarbonTransformerConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
+    loss: LossConfig = field(default_factory=lambda: LossConfig(shape=1.0))
     members: int = 5
     """Networks in the ensemble."""
     batch: int = 32
@@ -53,7 +53,7 @@ class FitConfig:
 def history_only() -> FitConfig:
     """For intensities alone, of many grids together: wider, and with a linear path from the history."""
     network = CarbonTransformerConfig(width=64, hour_width=16, hidden=64, dropout=0.2, direct=True)
-    return FitConfig(network=network, members=3, batch=64, most_steps=1200)
+    return FitConfig(network=network, loss=LossConfig(), members=3, batch=64, most_steps=1200)
 
 
 def fine_tuning() -> FitConfig:

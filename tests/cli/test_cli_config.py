@@ -30,7 +30,7 @@ def test_defaults_are_those_of_the_library():
     assert parameters["objectives"].default == config.NAS_BENCH_201_OBJECTIVES
     assert parameters["estimate"].default == config.NAS_BENCH_201_ESTIMATE
     assert set(config.POLICIES) == {"vanilla", *RULES} - {"fixed"}
-    assert get_args(get_type_hints(cli.DataImport)["kind"]) == tuple(IMPORT_KINDS)
+    assert get_args(get_type_hints(cli.data.DataImport)["kind"]) == tuple(IMPORT_KINDS)
 
 
 def test_data_decide_benchmark_and_trace(tmp_path):

@@ -84,6 +84,25 @@ def test_share_loss_by_hand():
     assert float(loss) == pytest.approx(0.24, rel=1e-4)
 
 
+def test_shape_loss_by_hand():
+    """An error common to a whole day costs nothing; half the valid hours 10 % above the rest costs half of ln 1.1."""
+
+    def shape_loss(point, valid):
+        prediction = Prediction(jnp.tile(jnp.log(point)[:, None], (1, len(QUANTILES))), jnp.zeros((96, 0)))
+        actual = Actual(jnp.full(96, 100.0), valid, jnp.zeros((96, 0)))
+        with_shape, without = (
+            forecast_loss(prediction, actual, (), LossConfig(quantile=0.0, shape=weight)) for weight in (1.0, 0.0)
+        )
+        return float(with_shape - without)
+
+    every = jnp.ones(96, bool)
+    assert shape_loss(jnp.repeat(jnp.array([90.0, 110.0, 120.0, 80.0]), 24), every) == pytest.approx(0, abs=1e-5)
+    assert shape_loss(jnp.tile(jnp.array([100.0, 110.0]), 48), every) == pytest.approx(np.log(1.1) / 2, rel=1e-4)
+    odd_lost = jnp.tile(jnp.array([True, True, True, False]), 24)
+    spoilt = jnp.tile(jnp.array([100.0, 110.0, 110.0, 1e6]), 24)
+    assert shape_loss(spoilt, odd_lost) == pytest.approx(4 / 9 * np.log(1.1), rel=1e-4)
+
+
 def test_features_are_finite_whatever_is_missing():
     for weather in (2, 0):
         grid = small_grid(weather=weather)

@@ -1,0 +1,89 @@
+"""`cenas simulate`."""
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from cenas_jax.cli.common import bad_input, stage
+from cenas_jax.config import SimulateConfig, settled
+from cenas_jax.runs.folder import default_folder, new_folder
+
+if TYPE_CHECKING:
+    from cenas_jax.runs.simulation import SimulationRun
+
+
+@dataclass(frozen=True)
+class Simulate:
+    """Race policies on the simulated cluster: every policy with every seed, as one compiled batch.
+
+    Policies split the slots between sampling (screening candidates) and evaluating (training them), hour by hour.
+    vanilla: all evaluate, nothing is screened. fixed-V: V evaluate. heuristic: the cleaner the grid within its window,
+    the more evaluate. threshold: all but one evaluate on a clean grid, one on a dirty one. one-shot: all sample,
+    and the best are evaluated at the end.
+    """
+
+    options: Annotated[SimulateConfig, tyro.conf.arg(name="")] = field(default_factory=SimulateConfig)
+    config: Path | None = None
+    """A config.toml to start from; options on the command line take precedence."""
+    out: Path | None = None
+    """Run folder to write; it must not exist. None: runs/TIME-simulate."""
+    json: bool = False
+    """Print one JSON document (the run's result.json) on stdout and nothing else there."""
+    figures: bool = True
+    """Draw the figures."""
+
+
+def run(command: Simulate) -> None:
+    progress, seconds = Console(stderr=True), {}
+    out = command.out or default_folder("simulate")
+    with bad_input():
+        config = settled(command.options, os.environ)
+        if out.exists():
+            raise ValueError(f"--out {out}: exists already, and runs are never overwritten: name a new folder")
+        from cenas_jax.runs.inputs import load_inputs
+
+        with stage(progress, seconds, "load", f"trace {config.grid.trace}"):
+            inputs = load_inputs(config)
+        with stage(progress, seconds, "benchmark", f"{config.benchmark.benchmark}"):
+            from cenas_jax.runs import simulation
+
+            ready = simulation.prepare(inputs, simulation.load_benchmark(config))
+    with contextlib.ExitStack() as stack:
+        with bad_input():
+            part = stack.enter_context(new_folder(out))
+        searches = f"{len(config.policies.policy)} policies x {config.policies.seeds} seeds x {config.limits.hours} h"
+        with stage(progress, seconds, "compile", searches):
+            run_all = simulation.compile_simulation(ready)
+        with stage(progress, seconds, "simulate", searches):
+            run = run_all()
+        with bad_input():
+            simulation.refuse_overflow(run)
+        with stage(progress, seconds, "write", f"{out}"):
+            document = _write(run, part, seconds, figures=command.figures)
+    _show(command, run, document, out)
+
+
+def _write(run: "SimulationRun", part: Path, seconds: dict[str, float], *, figures: bool) -> dict[str, Any]:
+    from cenas_jax.report.files import write_files
+
+    if figures:
+        from cenas_jax.report.figures import write_figures
+
+        write_figures(run, part)
+    return write_files(run, part, dict(seconds))
+
+
+def _show(command: Simulate, run: "SimulationRun", document: dict[str, Any], out: Path) -> None:
+    if command.json:
+        print(json.dumps({**document, "folder": str(out)}, ensure_ascii=False, allow_nan=False))
+        return
+    from cenas_jax.report.console import print_run
+
+    print_run(Console(), run)
+    print(f"run folder: {out}")
