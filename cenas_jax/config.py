@@ -16,7 +16,7 @@ from cenas_jax.carbon import KNOWN_TRACES
 from cenas_jax.carbon.power import measured
 from cenas_jax.carbon.trace import Factor, GapPolicy
 
-POLICIES = ("vanilla", "heuristic", "threshold", "one-shot")
+POLICIES = ("vanilla", "heuristic", "threshold", "one-shot", "yesterday-greedy", "forecast-greedy")
 """Names of plain policies, beside `fixed-V`."""
 PAPER_START = "2021-07-02T06:00Z"
 """Where the CE-NAS experiments begin on their trace."""
@@ -30,9 +30,11 @@ SYNTHETIC_ESTIMATE = "noise-0.5"
 @dataclass(frozen=True)
 class PolicyOptions:
     policy: tuple[str, ...] = ("vanilla", "heuristic", "one-shot")
-    """Policies to race: vanilla, fixed-V (V evaluation slots, such as fixed-4), heuristic, threshold, one-shot."""
+    """Policies: vanilla, fixed-V (V = 0..slots), heuristic, threshold, one-shot, yesterday-greedy, forecast-greedy."""
     threshold: float = 0.5
     """Policy threshold: evaluate below this relative intensity, 0 = lowest to 1 = highest of the window."""
+    diminishing: float = 0.0
+    """Greedy policies: the v-th evaluation slot of an hour is worth v ** -diminishing of the first."""
     seeds: int = 8
     """Searches for each policy; all policies share the seeds."""
     seed: int = 0
@@ -181,6 +183,8 @@ def settled(config: SimulateConfig, environ: Mapping[str, str]) -> SimulateConfi
     `ValueError`, one line that names the option and the mend, for values that make no sense together or alone.
     """
     _check_policies(config.policies.policy, config.cluster.slots)
+    if "forecast-greedy" in config.policies.policy and config.grid.forecast == "none":
+        raise ValueError("--policy forecast-greedy needs a forecast: add --forecast yesterday, transformer, ...")
     _check_ranges(config)
     data = data_folder(config.benchmark.data, environ)
     grid, benchmark, power = config.grid, replace(config.benchmark, data=data), config.power
@@ -293,5 +297,7 @@ def _check_ranges(config: SimulateConfig) -> None:
             raise ValueError(f"--{name} {value}: give a whole number from 0 to {2**31 - 1}")
     if not 0 <= config.policies.threshold <= 1:
         raise ValueError(f"--threshold {config.policies.threshold}: a relative intensity lies in 0..1")
+    if not (math.isfinite(config.policies.diminishing) and config.policies.diminishing >= 0):
+        raise ValueError(f"--diminishing {config.policies.diminishing}: give a number from 0 on")
     if config.grid.max_gap_h < 0:
         raise ValueError(f"--max-gap-h {config.grid.max_gap_h}: give 0 hours or more")

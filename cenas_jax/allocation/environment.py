@@ -10,21 +10,33 @@ FORECAST_LOWEST, FORECAST_HIGHEST = -1.0, 2.0
 
 
 class Observation(NamedTuple):
-    """The search at the start of a carbon interval, free of any benchmark's scale. float32, scalars but the forecast.
+    """The search at the start of a carbon interval, free of any benchmark's scale. float32, scalars but the
+    past and the forecast.
 
     Shares lie in 0..1. Nothing here was unknown at the start of the interval: no look-ahead, unless the forecast that
     the environment was given is the truth.
     """
 
+    remaining_h: Float[Array, ""]
+    """Hours until the end of the time."""
     remaining_time_share: Float[Array, ""]
     remaining_carbon_share: Float[Array, ""]
     """Of the scarcer of the carbon and the energy budget; 1 where neither is limited."""
+    affordable_share: Float[Array, ""]
+    """Share of the slots that what is left of these budgets would let evaluate for all the time that is left, at the
+    window's mean intensity; 1 where all could, or nothing is limited.
+    """
     relative_intensity: Float[Array, ""]
     """`(CI - min) / (max - min)` over the rolling window, the current hour included; 0.5 where the window is flat."""
     relative_forecast: Float[Array, " forecast_h"]
     """What was forecast at the start of this hour, for it and the next hours, over the range of the same window: below
     0 cleaner, above 1 dirtier than all of it; clipped to -1..2; 0.5 where the window is flat. Empty without forecast.
     """
+    relative_past: Float[Array, " window_h"]
+    """The window's hours before this one, oldest first, in the same units; 0.5 where unknown."""
+    lowest_ratio: Float[Array, ""]
+    """The window's lowest intensity over its mean; with `highest_ratio` it turns relative values into ratios."""
+    highest_ratio: Float[Array, ""]
     intensity_change: Float[Array, ""]
     """This hour's intensity over the previous hour's, minus 1."""
     log_hypervolume: Float[Array, ""]

@@ -4,6 +4,7 @@ A policy's parameters are traced and live in its state, and `plain_policy` choos
 different rules run side by side in one `vmap`.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -32,9 +33,12 @@ class PlainParams(NamedTuple):
     """`threshold`: evaluate below this relative intensity."""
     reserve_share: Float[Array, ""]
     """`one-shot`: evaluate once the remaining share of time or carbon has fallen to this."""
+    diminishing: Float[Array, ""]
+    """The greedy rules: the v-th slot of an hour is worth `v ** -diminishing` of the first; 0: as much."""
 
 
-RULES = ("fixed", "heuristic", "threshold", "one-shot")
+DAY_H = 24
+RULES = ("fixed", "heuristic", "threshold", "one-shot", "yesterday-greedy", "forecast-greedy")
 
 
 def plain_policy(slots: int) -> Policy:
@@ -45,6 +49,9 @@ def plain_policy(slots: int) -> Policy:
       way (CE-NAS's rule without learning).
     - `threshold`: all slots but one evaluate while the relative intensity is below `threshold`, otherwise one does.
     - `one-shot`: only sampling, until the reserve for evaluating the predicted front is all that is left.
+    - `yesterday-greedy`, `forecast-greedy`: spend the carbon that is left in the cheapest hours ahead, see `_greedy`;
+      these hours are taken to be as the same hours of yesterday, or as the observation's forecast (without one, the
+      present hour is all that is looked at).
     """
 
     def clamp(evaluation_slots):  # at least one slot each way, where there are two
@@ -63,16 +70,50 @@ def plain_policy(slots: int) -> Policy:
         left = jnp.minimum(observation.remaining_time_share, observation.remaining_carbon_share)
         return jnp.where(left <= params.reserve_share, slots, 0).astype(jnp.int32)
 
-    rules = {"fixed": fixed, "heuristic": heuristic, "threshold": threshold, "one-shot": one_shot}
+    def yesterday_greedy(params, observation):
+        return _greedy(slots, params, observation, observation.relative_past[-DAY_H + 1 :])
+
+    def forecast_greedy(params, observation):
+        return _greedy(slots, params, observation, observation.relative_forecast[1:])
+
+    rules = (fixed, heuristic, threshold, one_shot, yesterday_greedy, forecast_greedy)
 
     def act(key, params, observation):
-        return jax.lax.switch(params.rule, [rules[name] for name in RULES], params, observation), params
+        return jax.lax.switch(params.rule, rules, params, observation), params
 
     return Policy(init=lambda params: params, act=act)
 
 
+def _greedy(slots: int, params: PlainParams, observation: Observation, later: Float[Array, " hours"]) -> Int[Array, ""]:
+    """Slots that evaluate now, so that what the budget affords until the end of the known hours does the most work.
+
+    One slot for one hour does `v ** -diminishing` of work as the hour's v-th slot, and costs the hour's intensity.
+    Steps are taken by work per carbon, as long as the affordable share lasts (CarbonScaler, Hanafy et al. 2023).
+
+    Args:
+        later: relative intensity of the hours after the present one.
+    """
+    relative = jnp.concatenate([observation.relative_intensity[None], later])
+    ratio = observation.lowest_ratio + relative * (observation.highest_ratio - observation.lowest_ratio)
+    cost = jnp.maximum(ratio, 1e-3)
+    within = jnp.arange(relative.shape[0]) < observation.remaining_h
+    worth = jnp.arange(1, slots + 1) ** -params.diminishing
+    per_carbon = jnp.where(within[:, None], worth[None] / cost[:, None], 0).reshape(-1)
+    order = jnp.argsort(-per_carbon, stable=True)
+    spent = jnp.cumsum(jnp.repeat(cost, slots)[order])
+    affordable = observation.affordable_share * slots * within.sum()
+    taken = (per_carbon[order] > 0) & (spent <= affordable * (1 + 1e-6))
+    return (taken & (order < slots)).sum(dtype=jnp.int32)
+
+
 def plain_params(
-    name: str, slots: int, *, evaluation_slots: int | None = None, threshold: float = 0.5, reserve_share: float = 0.1
+    name: str,
+    slots: int,
+    *,
+    evaluation_slots: int | None = None,
+    threshold: float = 0.5,
+    reserve_share: float = 0.1,
+    diminishing: float = 0.0,
 ) -> PlainParams:
     """Parameters of a rule by name: one of `RULES`, `vanilla` (every slot evaluates), or `fixed-V` for V = 0..slots."""
     if name == "vanilla":
@@ -86,9 +127,12 @@ def plain_params(
         raise ValueError(f"policy fixed-V: V must be 0..{slots} evaluation slots, got {evaluation_slots}")
     if not (0 <= threshold <= 1 and 0 <= reserve_share <= 1):
         raise ValueError(f"policy {name}: threshold {threshold} and reserve share {reserve_share} must lie in 0..1")
+    if not (math.isfinite(diminishing) and diminishing >= 0):
+        raise ValueError(f"policy {name}: diminishing {diminishing} must be 0 or more")
     return PlainParams(
         rule=jnp.asarray(RULES.index(name), jnp.int32),
         evaluation_slots=jnp.asarray(evaluation_slots or 0, jnp.int32),
         threshold=jnp.asarray(threshold, jnp.float32),
         reserve_share=jnp.asarray(reserve_share, jnp.float32),
+        diminishing=jnp.asarray(diminishing, jnp.float32),
     )

@@ -25,7 +25,8 @@ class Simulate:
     Policies split the slots between sampling (screening candidates) and evaluating (training them), hour by hour.
     vanilla: all evaluate, nothing is screened. fixed-V: V evaluate. heuristic: the cleaner the grid within its window,
     the more evaluate. threshold: all but one evaluate on a clean grid, one on a dirty one. one-shot: all sample,
-    and the best are evaluated at the end.
+    and the best are evaluated at the end. yesterday-greedy, forecast-greedy: what is left of the carbon limit is spent
+    in the cheapest hours ahead, as yesterday had them or as --forecast has them.
     """
 
     options: Annotated[SimulateConfig, tyro.conf.arg(name="")] = field(default_factory=SimulateConfig)

@@ -27,16 +27,26 @@ def observe(
             "(intervals, forecast_h)"
         )
     known = jax.lax.dynamic_slice_in_dim(params.intensity_g_per_kwh, state.interval, config.window_h + 1)
-    now, low, high = known[-1], jnp.nanmin(known), jnp.nanmax(known)
+    now, low, high, mean = known[-1], jnp.nanmin(known), jnp.nanmax(known), jnp.nanmean(known)
     previous = jnp.where(jnp.isnan(known[-2]), now, known[-2])
     forecast = params.forecast_g_per_kwh[jnp.minimum(state.interval, intervals - 1)]
-    carbon_used = state.ledger.emissions_g.sum() / params.budget.carbon_g
-    energy_used = state.ledger.energy_kwh.sum() / params.budget.energy_kwh
+    hours = jnp.minimum(params.budget.hours, intervals)
+    remaining_h = jnp.maximum(hours - state.interval, 0)
+    carbon_g, energy_kwh = state.ledger.emissions_g.sum(), state.ledger.energy_kwh.sum()
+    used = jnp.maximum(carbon_g / params.budget.carbon_g, energy_kwh / params.budget.energy_kwh)
+    by_carbon = (params.budget.carbon_g - carbon_g) / jnp.maximum(mean, 1e-6)
+    affordable_kwh = jnp.minimum(by_carbon, params.budget.energy_kwh - energy_kwh)
+    all_slots_kwh = config.slots * params.power.evaluation_w * params.power.pue / 1000 * remaining_h
     return Observation(
-        remaining_time_share=jnp.clip(1 - state.interval / jnp.minimum(params.budget.hours, intervals), 0, 1),
-        remaining_carbon_share=jnp.clip(1 - jnp.maximum(carbon_used, energy_used), 0, 1),
+        remaining_h=jnp.asarray(remaining_h, jnp.float32),
+        remaining_time_share=remaining_h / hours,
+        remaining_carbon_share=jnp.clip(1 - used, 0, 1),
+        affordable_share=jnp.clip(affordable_kwh / jnp.maximum(all_slots_kwh, 1e-9), 0, 1),
         relative_intensity=_relative(now, low, high),
         relative_forecast=jnp.clip(_relative(forecast, low, high), FORECAST_LOWEST, FORECAST_HIGHEST),
+        relative_past=jnp.where(jnp.isnan(known[:-1]), 0.5, _relative(known[:-1], low, high)),
+        lowest_ratio=low / jnp.maximum(mean, 1e-6),
+        highest_ratio=high / jnp.maximum(mean, 1e-6),
         intensity_change=now / jnp.maximum(previous, 1e-6) - 1,
         log_hypervolume=log_ratio(state.hypervolume, state.initial_hypervolume),
         recent_gain=state.recent_gain,

@@ -84,7 +84,13 @@ def prepare(inputs: Inputs, benchmark: Benchmark) -> Simulation:
     policy = plain_policy(slots)
     reserve_share = reserve_for_one_shot(inputs, benchmark)
     named = [
-        plain_params(name, slots, threshold=config.policies.threshold, reserve_share=reserve_share)
+        plain_params(
+            name,
+            slots,
+            threshold=config.policies.threshold,
+            reserve_share=reserve_share,
+            diminishing=config.policies.diminishing,
+        )
         for name in config.policies.policy
     ]
 

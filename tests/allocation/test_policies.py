@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from cenas_jax.allocation import RULES, Observation, plain_params, plain_policy
@@ -10,9 +11,10 @@ SLOTS = 8
 KEY = jax.random.key(0)
 
 
-def observation(**values) -> Observation:
+def observation(*, arrays: dict | None = None, **values) -> Observation:
+    arrays = arrays or {}
     scalars = {name: jnp.float32(values.get(name, 0.5)) for name in Observation._fields}
-    return Observation(**(scalars | {"relative_forecast": jnp.zeros(0)}))
+    return Observation(**(scalars | {"relative_forecast": jnp.zeros(0), "relative_past": jnp.full(24, 0.5)} | arrays))
 
 
 def act(name: str, slots: int = SLOTS, seen: Observation | None = None, **options) -> int:
@@ -58,6 +60,50 @@ def test_few_slots(name, relative_intensity):
     assert act(name, 2, seen) == 1
 
 
+def greedy(name="yesterday-greedy", *, now, later, slots=SLOTS, diminishing=0.0, **values) -> int:
+    """Ratios of the coming hours to the window's mean, of a window between 0.5 and 1.5 times its mean."""
+    field = "relative_past" if name == "yesterday-greedy" else "relative_forecast"
+    after = (np.asarray(later) - 0.5).astype(np.float32)
+    after = (
+        after if name == "yesterday-greedy" else np.concatenate([[0.77], after])
+    )  # the present is known, not guessed
+    values = {"remaining_h": 100, "lowest_ratio": 0.5, "highest_ratio": 1.5, "relative_intensity": now - 0.5} | values
+    seen = observation(arrays={field: jnp.asarray(after, jnp.float32)}, **values)
+    return act(name, slots, seen, diminishing=diminishing)
+
+
+DAY = [0.75] * 6 + [1.25] * 17  # the 23 hours after the present one
+
+
+@pytest.mark.parametrize("name", ["yesterday-greedy", "forecast-greedy"])
+def test_greedy_spends_in_the_cheapest_hours(name):
+    """24 h x 8 slots x a share of 1/8 = 24 slot-hours at the mean; 6 hours at .75 with all slots cost 36."""
+    assert greedy(name, now=0.5, later=DAY, affordable_share=1 / 8) == 8  # the cheapest of all
+    assert greedy(name, now=1.0, later=DAY, affordable_share=1 / 8) == 0  # spent before the turn comes to it
+    # 24 x 8 / 4 = 48 slot-hours: 36 for the six cheap hours leave 12, of which this hour takes 8.
+    assert greedy(name, now=1.0, later=DAY, affordable_share=1 / 4) == 8
+    # 41 slot-hours leave 5: five slots at a ratio of 1.
+    assert greedy(name, now=1.0, later=DAY, affordable_share=41 / 192) == 5
+    assert greedy(name, now=1.5, later=DAY, affordable_share=1.0) == 0  # 6 x 8 x .75 + 17 x 8 x 1.25 = 206 > 192
+    assert greedy(name, now=1.0, later=[1.0] * 23, affordable_share=1.0) == 8
+    assert greedy(name, now=0.5, later=DAY, affordable_share=0.0) == 0
+
+
+def test_greedy_ends_with_the_time_and_knows_one_hour_without_forecast():
+    assert greedy(now=1.25, later=[0.5] * 23, affordable_share=0.5, remaining_h=1) == 3  # 4 slot-hours at the mean
+    assert greedy(now=1.25, later=[0.5] * 23, affordable_share=0.5, remaining_h=0) == 0
+    seen = observation(affordable_share=0.5, lowest_ratio=0.5, highest_ratio=1.5, remaining_h=9, relative_intensity=0.5)
+    assert act("forecast-greedy", seen=seen) == 4
+
+
+def test_greedy_with_diminishing_work_spreads():
+    """Worth 1, 1/2, 1/3, ... a slot: 24 slot-hours over 24 equal hours are one each; a flat price alone takes all."""
+    assert greedy(now=1.0, later=[1.0] * 23, affordable_share=1 / 8, diminishing=1.0) == 1
+    assert greedy(now=1.0, later=[1.0] * 23, affordable_share=1 / 8) == 8
+    # At half the price the second slot is worth as much per carbon as the first elsewhere: ties go to the earlier hour.
+    assert greedy(now=0.5, later=[1.0] * 23, affordable_share=2 / 8, diminishing=1.0) == 4
+
+
 def test_rules_side_by_side_under_vmap():
     names = ["vanilla", "fixed-2", "heuristic", "threshold", "one-shot"]
     policy = plain_policy(SLOTS)
@@ -71,11 +117,16 @@ def test_rules_side_by_side_under_vmap():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("greedy", {}, r"policy 'greedy' is unknown: choose from vanilla, fixed-V, heuristic, threshold, one-shot"),
+        (
+            "greedy",
+            {},
+            r"policy 'greedy' is unknown: choose from vanilla, fixed-V, heuristic, threshold, one-shot, yest",
+        ),
         ("fixed-", {}, r"policy 'fixed-' is unknown"),
         ("fixed-x", {}, r"policy 'fixed-x' is unknown.*V = 0..8"),
         ("fixed-9", {}, r"V must be 0..8 evaluation slots, got 9"),
         ("fixed", {}, r"V must be 0..8 evaluation slots, got None"),
+        ("yesterday-greedy", {"diminishing": -1.0}, r"diminishing -1.0 must be 0 or more"),
         ("threshold", {"threshold": 1.2}, r"threshold 1.2 .* must lie in 0..1"),
         ("threshold", {"threshold": float("nan")}, r"threshold nan"),
         ("one-shot", {"reserve_share": -0.1}, r"reserve share -0.1 must lie in 0..1"),

@@ -151,19 +151,27 @@ def test_hypervolume_is_of_all_that_was_evaluated():
 
 def test_observation_by_hand():
     intensity = [100, 200, 300, 400, 250, 150, 300, 600] + [50] * 6
-    params = cluster_params(intensity, budget=Budget(hours=4.0, carbon_g=2000.0, energy_kwh=1e6))
+    params = cluster_params(intensity, budget=Budget(hours=4.0, carbon_g=1000.0, energy_kwh=1e6))
     state, first = reset(jax.random.key(0), params)
     # The window holds the six hours before the start and the current one: 100 .. 400, now 300 after 150.
     assert float(first.relative_intensity) == pytest.approx((300 - 100) / 300)
     assert float(first.intensity_change) == pytest.approx(1.0)
     assert (float(first.remaining_time_share), float(first.remaining_carbon_share)) == (1, 1)
     assert float(first.supernet_share) == 0 and float(first.queue_fill) == 0
+    window = np.array(intensity[:7])
+    np.testing.assert_allclose(first.relative_past, (window[:-1] - 100) / 300, rtol=1e-6)
+    ratios = [float(first.lowest_ratio), float(first.highest_ratio)]
+    assert ratios == pytest.approx([100 / window.mean(), 400 / window.mean()])
+    all_slots_g = CONFIG.slots * float(params.power.evaluation_w * params.power.pue) / 1000 * 4 * window.mean()
+    assert float(first.affordable_share) == pytest.approx(1000 / all_slots_g) and 1000 < all_slots_g
+    assert float(first.remaining_h) == 4
     state, time_step = step(state, jnp.asarray(2), params)
     second = time_step.observation
+    assert float(second.remaining_h) == 3
     assert float(second.relative_intensity) == 1.0 and float(second.intensity_change) == pytest.approx(1.0)
     assert float(second.remaining_time_share) == 0.75
     used_g = float(state.ledger.emissions_g.sum())
-    assert float(second.remaining_carbon_share) == pytest.approx(1 - used_g / 2000, rel=1e-5)
+    assert float(second.remaining_carbon_share) == pytest.approx(1 - used_g / 1000, rel=1e-5)
     assert float(second.log_evaluations) == pytest.approx(np.log1p(int(state.count)))
     assert float(second.queue_fill) == pytest.approx(int(state.queue.valid.sum()) / CONFIG.queue_capacity)
     assert float(second.half_finished_share) == pytest.approx(int(state.half_finished.valid.sum()) / CONFIG.slots)
@@ -173,6 +181,8 @@ def test_observation_by_hand():
 def test_observation_with_unknown_or_flat_hours():
     _, observation = reset(jax.random.key(0), cluster_params([np.nan] * 6 + [300.0] * 8))
     assert float(observation.relative_intensity) == 0.5 and float(observation.intensity_change) == 0
+    assert observation.relative_past.tolist() == [0.5] * 6 and float(observation.lowest_ratio) == 1
+    assert float(observation.affordable_share) == 1  # nothing is limited
 
 
 @pytest.mark.parametrize("known", [1, 3, 6])
