@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+# Programs compiled by one test process serve the others, and the next run. Before jax is imported, which reads it once.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
 import jax
 import pytest
 

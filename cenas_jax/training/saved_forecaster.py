@@ -1,24 +1,20 @@
-"""Fitted forecasters as files: an .npz of plain arrays and a JSON description; and those that ship with the package."""
+"""Fitted forecasters as files, and those that ship with the package."""
 
 import dataclasses
-import json
-import zipfile
-import zlib
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from cenas_jax.forecast.features import Scales, features_of
 from cenas_jax.forecast.transformer import LossConfig, TransformerState
 from cenas_jax.forecast.windows import HISTORY_H, HORIZON_H, History, KnownFuture, Window
 from cenas_jax.nets import CarbonTransformerConfig
 from cenas_jax.training.forecaster import FitConfig, Fitted, fitted, network_of
+from cenas_jax.training.saved import Kind, load_learnt, save_learnt
 
-KIND, VERSION = "cenas_jax carbon forecaster", 1
+KIND = Kind("carbon forecaster", 1, "cenas forecast fit")
 SHIPPED = ("ciso", "de", "pjm", "generic")
 _SHIPPED_OF_ZONE = {
     "ciso": "ciso",
@@ -31,50 +27,22 @@ _SHIPPED_OF_ZONE = {
 
 def save_forecaster(path: str | Path, fit: Fitted) -> Path:
     """Writes the forecaster to a new file `path` (.npz); `ValueError` where it exists."""
-    path = Path(path)
-    if path.exists():
-        raise ValueError(f"{path}: exists already, and forecasters are never overwritten: name a new file")
     description = {
-        "kind": KIND,
-        "version": VERSION,
         "config": dataclasses.asdict(fit.config),
         "factor_g_per_kwh": list(fit.factor_g_per_kwh),
         "info": fit.info,
     }
-    arrays = {name: np.asarray(leaf) for name, leaf in _named(fit.state).items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, description=np.array(json.dumps(description)), **arrays)
-    part.rename(path)
-    return path
+    return save_learnt(path, KIND, description, fit.state)
 
 
 def load_forecaster(path: str | Path) -> Fitted:
     """Reads a forecaster; `ValueError`, one line, where the file is missing, damaged, foreign or of another version."""
-    try:
-        with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        description = json.loads(str(arrays.pop("description")))
-        if description["kind"] != KIND or description["version"] != VERSION:
-            raise ValueError(f"{description['kind']}, version {description['version']}")
-        config, factor = _config(description["config"]), tuple(description["factor_g_per_kwh"])
-        state = _abstract_state(config, len(factor), arrays)
-        expected = _named(state)
-        if {name: leaf.shape for name, leaf in expected.items()} != {name: leaf.shape for name, leaf in arrays.items()}:
-            raise ValueError("its arrays do not fit its description")
-        if not all(np.isfinite(leaf).all() for leaf in arrays.values()):
-            raise ValueError("it holds values that are not finite")
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file: name a forecaster written by `cenas forecast fit`") from None
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f"{path}: damaged, or not a forecaster of this version ({' '.join(str(error).split())}): "
-            "fit it again with `cenas forecast fit`"
-        ) from None
-    leaves = [jnp.asarray(arrays[name]) for name in expected]
-    state = jax.tree.unflatten(jax.tree.structure(state), leaves)
-    return fitted(config, factor, state, description["info"])
+
+    def abstract(description, arrays):
+        return _abstract_state(_config(description["config"]), len(description["factor_g_per_kwh"]), arrays)
+
+    description, state = load_learnt(path, KIND, abstract)
+    return fitted(_config(description["config"]), tuple(description["factor_g_per_kwh"]), state, description["info"])
 
 
 def load_shipped(zone: str) -> Fitted:
@@ -91,12 +59,6 @@ def _config(document: dict) -> FitConfig:
     """`FitConfig` from its JSON form; `TypeError` for unknown fields."""
     parts = {"network": CarbonTransformerConfig(**document["network"]), "loss": LossConfig(**document["loss"])}
     return FitConfig(**{**document, **parts})
-
-
-def _named(state: TransformerState) -> dict[str, Any]:
-    """Arrays, or their shapes, by their path in the state."""
-    leaves, _ = jax.tree.flatten_with_path(state)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def _abstract_state(config: FitConfig, sources: int, arrays) -> TransformerState:
