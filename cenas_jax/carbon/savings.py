@@ -1,0 +1,50 @@
+"""Where a search's carbon savings come from: less work, cheaper work, or work at cleaner hours."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cenas_jax.carbon.ledger import Ledger
+
+
+class Savings(NamedTuple):
+    """gCO2eq that a search emitted less than another; negative where it emitted more. The three add up to the total."""
+
+    less_work_g: Float[Array, "*batch"]
+    """Fewer slot-hours, at the other's energy a slot-hour and its mean intensity."""
+    cheaper_work_g: Float[Array, "*batch"]
+    """Less energy a slot-hour (sampling in place of evaluation), at the other's mean intensity."""
+    later_work_g: Float[Array, "*batch"]
+    """The same energy at hours of lower intensity. Alone in this is a policy carbon-aware rather than frugal."""
+
+    @property
+    def total_g(self) -> Float[Array, "*batch"]:
+        return self.less_work_g + self.cheaper_work_g + self.later_work_g
+
+
+def savings(ledger: Ledger, other: Ledger) -> Savings:
+    """The split of `other`'s emissions minus `ledger`'s.
+
+    Emissions are slot-hours x energy a slot-hour x energy-weighted mean intensity; the factors are exchanged one after
+    the other, in this order. Where a search used no slot-hour or no energy, its factor is taken to be the other's, so
+    that all is ascribed to less (or cheaper) work.
+    """
+    work_h, energy_kwh, emissions_g = _totals(ledger)
+    other_h, other_kwh, other_g = _totals(other)
+    power = _ratio(other_kwh, other_h, _ratio(energy_kwh, work_h, 0.0))
+    intensity = _ratio(other_g, other_kwh, _ratio(emissions_g, energy_kwh, 0.0))
+    return Savings(
+        less_work_g=(other_h - work_h) * power * intensity,
+        cheaper_work_g=(work_h * power - energy_kwh) * intensity,
+        later_work_g=energy_kwh * intensity - emissions_g,
+    )
+
+
+def _totals(ledger: Ledger):
+    """Slot-hours, kWh and gCO2eq over all activities."""
+    return ledger.busy_s.sum(axis=-1) / 3600, ledger.energy_kwh.sum(axis=-1), ledger.emissions_g.sum(axis=-1)
+
+
+def _ratio(numerator, denominator, otherwise):
+    return jnp.where(denominator > 0, numerator / jnp.where(denominator > 0, denominator, 1), otherwise)

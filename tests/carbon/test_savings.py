@@ -1,0 +1,44 @@
+"""The savings split: by hand, and its terms always add up."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from cenas_jax.carbon.ledger import Charge, Ledger
+from cenas_jax.carbon.savings import savings
+
+
+def ledger(hours, energy_kwh, emissions_g) -> Ledger:
+    """All of it evaluation."""
+    row = jnp.array([1.0, 0, 0, 0, 0])
+    return Ledger(energy_kwh * row, emissions_g * row, hours * 3600 * row, Charge(0 * row, 0 * row, 0 * row))
+
+
+def test_by_hand():
+    """10 h at 1 kW and 300 g/kWh = 3,000 g against 6 h at .5 kW and 200 g/kWh = 600 g."""
+    split = savings(ledger(6.0, 3.0, 600.0), ledger(10.0, 10.0, 3000.0))
+    assert float(split.less_work_g) == pytest.approx(4 * 1 * 300)
+    assert float(split.cheaper_work_g) == pytest.approx(6 * 0.5 * 300)
+    assert float(split.later_work_g) == pytest.approx(3 * 100)
+    assert float(split.total_g) == pytest.approx(2400)
+
+
+def test_a_policy_that_only_runs_fewer_slots_saves_by_less_work_alone():
+    split = savings(ledger(2.0, 2.0, 600.0), ledger(16.0, 16.0, 4800.0))
+    assert [float(part) for part in split] == pytest.approx([4200, 0, 0], abs=1e-2)
+
+
+amounts = st.floats(0, 1e4, width=32)
+
+
+@given(amounts, amounts, amounts, amounts, amounts, amounts)
+def test_terms_add_up(hours, energy_kwh, emissions_g, other_h, other_kwh, other_g):
+    """Also where nothing was done, or what was done emitted nothing."""
+    mine, other = ledger(hours, energy_kwh, emissions_g), ledger(other_h, other_kwh, other_g)
+    split = savings(mine, other)
+    assume((energy_kwh > 0 or emissions_g == 0) and (hours > 0 or energy_kwh == 0))  # no emissions without work
+    assume((other_kwh > 0 or other_g == 0) and (other_h > 0 or other_kwh == 0))
+    scale = sum(abs(float(part)) for part in split) + 1
+    np.testing.assert_allclose(split.total_g, other_g - emissions_g, atol=1e-4 * scale, rtol=1e-4)
