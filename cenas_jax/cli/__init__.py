@@ -21,19 +21,27 @@ from cenas_jax.runs.config_file import read_config
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run one command. Exit status: 0 well done, 1 `data check` found problems, 2 bad input (one line on stderr)."""
+    """Run one command. Exit status: 0 well done, 1 `data check` found problems, 2 bad input (one line on stderr),
+    130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["--version"]:
         print(f"cenas {__version__}")
         sys.exit(0)
     command = _parsed(arguments)
     keep_compiled_programs()
+    try:
+        sys.exit(_run(command))
+    except KeyboardInterrupt:
+        print("cenas: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run(command: Simulate | Data | Forecast) -> int:
     if isinstance(command, Simulate):
         simulate.run(command)
-        sys.exit(0)
+        return 0
     with bad_input():
-        status = data.run(command.command) if isinstance(command, Data) else forecast.run(command.command)
-    sys.exit(status)
+        return data.run(command.command) if isinstance(command, Data) else forecast.run(command.command)
 
 
 def _parsed(arguments: list[str]) -> Simulate | Data | Forecast:

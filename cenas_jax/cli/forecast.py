@@ -1,13 +1,16 @@
 """`cenas forecast`."""
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 from rich.console import Console
 
+from cenas_jax.carbon.trace import HOUR, utc_hour
 from cenas_jax.cli.common import print_document
 from cenas_jax.config import RecordOptions
 from cenas_jax.runs.folder import default_folder
@@ -15,7 +18,11 @@ from cenas_jax.runs.folder import default_folder
 
 @dataclass(frozen=True)
 class ForecastFit:
-    """Fit the transformer on a grid or a trace; it is written to one file."""
+    """Fit the transformer on a grid or a trace; it is written to one file.
+
+    A trace goes on from the forecaster `generic`, which learnt from hours before July 2021, or from nothing where the
+    validation days begin before that.
+    """
 
     options: Annotated[RecordOptions, tyro.conf.arg(name="")] = field(default_factory=RecordOptions)
     out: Path | None = None
@@ -40,7 +47,7 @@ class ForecastEvaluate:
     forecaster: str | None = None
     """File of a fitted forecaster, or ciso, de, pjm, generic (they ship with the package). None: by the zone."""
     start: str | None = None
-    """First issue, UTC. None: as early as there is history."""
+    """First issue, UTC. None: as early as there is history, after 60 days of calibration where there are 120."""
     end: str | None = None
     """Where the last forecast ends, UTC. None: the last hour."""
     json: bool = False
@@ -55,7 +62,7 @@ class ForecastPredict:
     forecaster: str | None = None
     """File of a fitted forecaster, or ciso, de, pjm, generic (they ship with the package). None: by the zone."""
     at: str | None = None
-    """Issue hour, UTC; nothing later is read. None: after the last hour."""
+    """Issue hour, UTC; nothing later is forecast from. None: after the last reading."""
     hours: int = 96
     """How many hours, 1 to 96."""
     plot: Path | None = None
@@ -81,11 +88,13 @@ def run(command: ForecastFit | ForecastEvaluate | ForecastPredict) -> int:
         from cenas_jax.report import forecasts as report
         from cenas_jax.runs import forecasting
 
-        record = forecasting.load_record(command.options)
+        record = forecasting.load_record(command.options, _end(command))
     if isinstance(command, ForecastFit):
         out = command.out or Path("forecasters") / f"{default_folder(record.zone.lower()).name}.npz"
         if out.exists():
             raise ValueError(f"--out {out}: exists already, and forecasters are never overwritten: name a new file")
+        if not next(parent for parent in out.absolute().parents if parent.exists()).is_dir():
+            raise ValueError(f"--out {out}: lies in a file: name a new file in a folder")
         with console.status("compile") as status:
             what = {"stop": "how long to train: step", "fit": "fit on everything: step"}
             document = forecasting.fit_forecaster(
@@ -106,18 +115,31 @@ def run(command: ForecastFit | ForecastEvaluate | ForecastPredict) -> int:
         with console.status("forecast every day"):
             document = forecasting.evaluate_forecaster(record, fitted, start=command.start, end=command.end)
         if command.json:
-            print(json.dumps(document, ensure_ascii=False))
+            print(json.dumps(document, ensure_ascii=False, allow_nan=False))
         else:
             report.print_scores(Console(), document)
         return 0
-    if command.plot is not None and (command.plot.exists() or not command.plot.absolute().parent.is_dir()):
-        raise ValueError(f"--plot {command.plot}: name a new file in a folder that exists")
+    if command.plot is not None and (
+        command.plot.exists()
+        or command.plot.suffix.lower() != ".png"
+        or not os.access(command.plot.absolute().parent, os.W_OK)
+    ):
+        raise ValueError(f"--plot {command.plot}: name a new .png file in a folder that exists and may be written to")
     with console.status("forecast"):
         outlook = forecasting.predict_hours(record, fitted, at=command.at, hours=command.hours)
     if command.plot is not None:
         report.fan_figure(outlook).savefig(command.plot, dpi=150, format="png")
     if command.json:
-        print(json.dumps(outlook.document, ensure_ascii=False))
+        print(json.dumps(outlook.document, ensure_ascii=False, allow_nan=False))
     else:
         report.print_outlook(Console(), outlook.document)
     return 0
+
+
+def _end(command: ForecastFit | ForecastEvaluate | ForecastPredict) -> np.datetime64 | None:
+    """Where a trace need not be read on: a gap later than that is no reason to refuse it."""
+    if isinstance(command, ForecastFit):
+        return None if command.until is None else utc_hour(command.until)
+    if isinstance(command, ForecastEvaluate):
+        return None if command.end is None else utc_hour(command.end)
+    return None if command.at is None else utc_hour(command.at) + 96 * HOUR  # the actual curve of the figure

@@ -20,7 +20,7 @@ FIRST_MONDAY_H = 4 * DAY_H
 """1970-01-05, in hours since 1970-01-01T00:00 UTC."""
 LONGEST_FILL_H = 24
 """Missing readings are replaced by the value 24 h earlier, which was known; longer gaps are refused."""
-LOWEST_G_PER_KWH = 1.0
+LOWEST_G_PER_KWH = 0.1
 """An intensity below this is taken for a missing reading: no grid of any size is without emissions."""
 
 
@@ -142,7 +142,7 @@ def fill_from_yesterday(values, source: str, start: np.datetime64):
         if row < DAY_H or missing_h > LONGEST_FILL_H:
             where = f"{source}: intensity missing at {hour_text(start + row * HOUR)} (row {row})"
             what = "in the first 24 h" if row < DAY_H else f"for more than {LONGEST_FILL_H} h"
-            raise ValueError(f"{where}, {what}: leave these hours out, or fill them (--gap-policy)")
+            raise ValueError(f"{where}, {what}: leave these hours out, or fill them in the file")
         values[row] = values[row - DAY_H]
     return values, valid
 

@@ -57,7 +57,10 @@ class Regret(NamedTuple):
     @property
     def captured_share(self) -> Float[Array, ""]:
         """Share of the clairvoyant saving that the forecast captures; NaN where there is nothing to save."""
-        return (self.blind_g_per_kwh - self.chosen_g_per_kwh) / (self.blind_g_per_kwh - self.clairvoyant_g_per_kwh)
+        most = self.blind_g_per_kwh - self.clairvoyant_g_per_kwh
+        return (self.blind_g_per_kwh - self.chosen_g_per_kwh) / jnp.where(
+            most > 1e-5 * self.blind_g_per_kwh, most, jnp.nan
+        )
 
 
 def decision_regret(

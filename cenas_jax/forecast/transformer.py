@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from cenas_jax.forecast.base import POINT, QUANTILES
 from cenas_jax.forecast.features import Features, Scales, features_of
-from cenas_jax.forecast.grid import DAY_H
+from cenas_jax.forecast.grid import DAY_H, LOWEST_G_PER_KWH
 from cenas_jax.forecast.windows import Actual, Window
 
 SMALLEST_SHARE = 1e-3
@@ -78,7 +78,7 @@ def forecast_loss(
 
     Hours that are not `valid` count nothing. The outer quantiles do not move the point forecast.
     """
-    log_actual = jnp.log(jnp.maximum(actual.intensity_g_per_kwh, 1.0))
+    log_actual = jnp.log(jnp.maximum(actual.intensity_g_per_kwh, LOWEST_G_PER_KWH))
     point = prediction.log_quantiles[:, POINT]
     loss = jnp.abs(jnp.exp(point - log_actual) - 1)
     spread = prediction.log_quantiles - point[:, None]

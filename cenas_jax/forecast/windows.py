@@ -69,21 +69,25 @@ def to_device(grid: GridRecord) -> GridArrays:
 def window_at(grid: GridArrays, row: Int[Array, ""], *, run_delay_h: int = 0) -> Window:
     """The window of a forecast issued at the start of hour `row`, which lies in `HISTORY_H .. hours`.
 
+    Everything is NaN for a row outside, as there is no such history.
+
     Args:
         run_delay_h: hours after 00:00 UTC at which a day's weather run and source forecast are there. 0, as in the
             published work, is their nominal time; 5 is near the truth.
     """
     hour = grid.first_hour + row
     past = row - HISTORY_H + jnp.arange(HISTORY_H)
+    there = (row >= HISTORY_H) & (row <= grid.intensity_g_per_kwh.shape[0])
 
     def known(values):  # hourly values before the issue hour
-        return jax.lax.dynamic_slice_in_dim(values, row - HISTORY_H, HISTORY_H)
+        history = jax.lax.dynamic_slice_in_dim(values, row - HISTORY_H, HISTORY_H)
+        return jnp.where(there, history, jnp.nan)
 
     def published(runs, rows, issued_hours):  # hours `rows` as forecast by the run that was there at `issued_hours`
         run_day = (issued_hours - run_delay_h) // DAY_H
         day = run_day - grid.first_hour // DAY_H
         lead = grid.first_hour + rows - run_day * DAY_H
-        inside = (lead < RUN_H) & (day >= 0)
+        inside = (lead < RUN_H) & (day >= 0) & there
         values = runs[jnp.clip(day, 0, runs.shape[0] - 1), jnp.clip(lead, 0, RUN_H - 1)]
         return jnp.where(inside[:, None], values, jnp.nan)
 

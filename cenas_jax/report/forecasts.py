@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cenas_jax.forecast.base import POINT, QUANTILES
@@ -44,7 +45,9 @@ def print_outlook(console: Console, document: dict[str, Any]) -> None:
     """Every hour's median and intervals."""
     days = document["calibrated_on_days"]
     note = f"intervals calibrated on {days} past days" if days else "intervals not calibrated: too few past days"
-    table = Table(title=f"{document['grid']}, issued {document['issued']}, g/kWh ({note})")
+    if document["filled_hours"]:
+        note += f"; {document['filled_hours']} missing readings of the last week filled from the day before"
+    table = Table(title=escape(f"{document['grid']}, issued {document['issued']}, g/kWh ({note})"))
     for column in ("hour", *(f"{level:.0%}" for level in document["levels"])):
         table.add_column(column, justify="right")
     for hour in document["hours"]:
@@ -69,12 +72,19 @@ def print_scores(console: Console, document: dict[str, Any]) -> None:
         errors.add_column(name, justify="right")
     for day in range(4):
         errors.add_row(
-            f"MAPE, day {day + 1}", *(f"{found['mape_by_day_percent'][day]:.2f} %" for found in scores.values())
+            f"MAPE, day {day + 1}",
+            *(_shown(found["mape_by_day_percent"][day], ".2f", " %") for found in scores.values()),
         )
     for work in next(iter(scores.values()))["captured_share"]:
-        cells = (f"{found['captured_share'][work]:.1%}" for found in scores.values())
+        cells = (_shown(found["captured_share"][work], ".1%") for found in scores.values())
         errors.add_row(f"saving, work in {work}", *cells)
     console.print(errors)
     coverage = scores["forecaster"].get("coverage_90_by_day_percent")
     if coverage is not None:
-        console.print("coverage of the 90 % interval by day: " + ", ".join(f"{value:.1f} %" for value in coverage))
+        console.print(
+            "coverage of the 90 % interval by day: " + ", ".join(_shown(value, ".1f", " %") for value in coverage)
+        )
+
+
+def _shown(value: float | None, form: str, unit: str = "") -> str:
+    return "-" if value is None else f"{value:{form}}{unit}"

@@ -18,7 +18,7 @@ from cenas_jax.forecast.conformal import FEWEST_ISSUES, adapt, apply_margins, ca
 from cenas_jax.forecast.grid import DAY_H, GridRecord, from_trace, load_grid
 from cenas_jax.forecast.metrics import coverage_by_day, decision_regret, mape_by_day, quantile_loss
 from cenas_jax.forecast.windows import HISTORY_H, HORIZON_H, GridArrays, actual_at, issue_rows, to_device, window_at
-from cenas_jax.training.forecaster import FitConfig, FitInfo, Fitted, fine_tuning, fit
+from cenas_jax.training.forecaster import FitConfig, FitInfo, Fitted, fine_tuning, fit, history_only
 from cenas_jax.training.saved_forecaster import SHIPPED, load_forecaster, load_shipped, save_forecaster
 
 CALIBRATION_DAYS = 60
@@ -27,8 +27,8 @@ REGRET = ((24, 0.25), (24, 0.5), (24, 0.75), (80, 0.25), (80, 0.5), (80, 0.75))
 """Windows (h) and shares of their hours in which work runs."""
 
 
-def load_record(options: RecordOptions) -> GridRecord:
-    """The grid or trace that the options name; `ValueError`, one line, for whatever does not fit."""
+def load_record(options: RecordOptions, end: np.datetime64 | None = None) -> GridRecord:
+    """The grid or trace that the options name, a trace up to `end`; `ValueError`, one line, for what does not fit."""
     data = data_folder(options.data, os.environ)
     csv_options = {key: getattr(options, key) for key in ("timezone", "unit", "column", "zone")}
     csv_options = {key: value for key, value in csv_options.items() if value is not None}
@@ -40,7 +40,9 @@ def load_record(options: RecordOptions) -> GridRecord:
     name = options.trace or "synthetic-ciso"
     if name not in KNOWN_TRACES and "." not in name and "/" not in name:
         raise ValueError(f"--trace: {unknown_name(name, KNOWN_TRACES)}, or a CSV file")
-    return from_trace(load_trace(name, data, factor=options.factor, gap_policy=None, **csv_options))
+    trace = load_trace(name, data, factor=options.factor, gap_policy=None, **csv_options)
+    hours = trace.hours if end is None else int((end - trace.start) / HOUR)
+    return from_trace(trace.window(trace.start, hours) if 0 < hours < trace.hours else trace)
 
 
 def load_fitted(name: str | None, record: GridRecord) -> Fitted:
@@ -74,8 +76,13 @@ def fit_forecaster(
 ) -> dict[str, Any]:
     """Finds how long to train on all but the last `validation_days`, trains so long on everything, writes `out`.
 
-    Nothing from `until` on is read. A record of intensities alone goes on from the shipped generic forecaster.
+    Nothing from `until` on is read. A record of intensities alone goes on from the shipped generic forecaster, but for
+    one whose validation days the generic one may have seen: then from nothing.
     """
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"--seed {seed}: give a whole number from 0 to {2**31 - 1}")
+    if checkpoints is not None and checkpoints.exists() and not checkpoints.is_dir():
+        raise ValueError(f"--checkpoints {checkpoints}: is a file: name a folder")
     end = record.start + (record.hours if until is None else record.row(until)) * HOUR
     split = end - validation_days * DAY_H * HOUR
     if validation_days < FEWEST_ISSUES or split <= record.start + (HISTORY_H + HORIZON_H) * HOUR:
@@ -83,7 +90,11 @@ def fit_forecaster(
             f"--validation-days {validation_days}: give {FEWEST_ISSUES} or more, and leave more hours before them to "
             f"learn from: {record.source} begins at {hour_text(record.start)} and is read to {hour_text(end)}"
         )
-    initial, config = (None, FitConfig()) if record.sources else (load_shipped("generic"), fine_tuning())
+    initial, config = None, FitConfig()
+    if not record.sources:
+        generic = load_shipped("generic")
+        unseen = split >= np.datetime64(generic.info["fitted_until"].removesuffix("Z"))
+        initial, config = (generic, fine_tuning()) if unseen else (None, history_only())
     key = jax.random.key(seed)
     learnt = issue_rows(record, record.start, split, every_h=1)
     found = fit(
@@ -106,7 +117,14 @@ def fit_forecaster(
         checkpoints=None if checkpoints is None else checkpoints / "final",
         progress=lambda info: progress("fit", info),
     )
-    info = {**final.info, "fitted_until": f"{end}Z", "validation_mape": found.info["validation_mape"], "seed": seed}
+    begun = "nothing" if initial is None else "generic"
+    info = {
+        **final.info,
+        "begun_from": begun,
+        "fitted_until": f"{end}Z",
+        "validation_mape": found.info["validation_mape"],
+        "seed": seed,
+    }
     save_forecaster(out, final._replace(info=info))
     return {"written": str(out), **info}
 
@@ -133,9 +151,9 @@ def evaluate_forecaster(record: GridRecord, fitted: Fitted, *, start: str | None
             "mape_by_day_percent": _rounded(mape_by_day(point, *actual)),
             "quantile_loss_g_per_kwh": round(float(quantile_loss(table, *actual)), 3),
             "captured_share": {
-                f"{share:.0%} of {window_h} h": round(
-                    float(decision_regret(point, *actual, window_h=window_h, share=share).captured_share), 4
-                )
+                f"{share:.0%} of {window_h} h": _rounded(
+                    [decision_regret(point, *actual, window_h=window_h, share=share).captured_share]
+                )[0]
                 for window_h, share in REGRET
             },
         }
@@ -168,13 +186,14 @@ class Outlook(NamedTuple):
 
 
 def predict_hours(record: GridRecord, fitted: Fitted, *, at: str | None, hours: int) -> Outlook:
-    """The forecast issued at `at` (None: after the last hour) for the next `hours` (at most 96).
+    """The forecast issued at `at` (None: after the last reading) for the next `hours` (at most 96).
 
+    `filled_hours` of the document counts readings missing in the week before it, which hold the value 24 h earlier.
     Intervals are calibrated on the outcomes of the last days, where at least `FEWEST_ISSUES` are known.
     """
     if not 1 <= hours <= HORIZON_H:
         raise ValueError(f"--hours {hours}: give 1 to {HORIZON_H}")
-    row = record.hours if at is None else record.row(at)
+    row = int(np.flatnonzero(record.valid)[-1]) + 1 if at is None else record.row(at)
     if row < HISTORY_H:
         first = hour_text(record.start + HISTORY_H * HOUR)
         raise ValueError(
@@ -194,6 +213,7 @@ def predict_hours(record: GridRecord, fitted: Fitted, *, at: str | None, hours: 
     document = {
         "grid": record.zone,
         "issued": hour_text(issued),
+        "filled_hours": int((~record.valid[row - HISTORY_H : row]).sum()),
         "calibrated_on_days": int(known.size) if known.size >= FEWEST_ISSUES else 0,
         "levels": list(QUANTILES),
         "hours": [
@@ -230,5 +250,6 @@ def _table(fitted: Fitted, grid: GridArrays, rows):
     return jax.jit(lambda rows: forecast_table(fitted.forecaster, fitted.state, grid, rows))(jnp.asarray(rows))
 
 
-def _rounded(values) -> list[float]:
-    return [round(float(value), 3) for value in values]
+def _rounded(values) -> list[float | None]:
+    """None: there is no such number, as for a saving where nothing can be saved."""
+    return [round(float(value), 4) if np.isfinite(value) else None for value in values]

@@ -5,6 +5,7 @@ from a running average of the weights, so that the best moment to stop needs no 
 """
 
 import functools
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from jaxtyping import Array, Float, Int, Key
 from cenas_jax.forecast import transformer
 from cenas_jax.forecast.base import POINT, Forecaster
 from cenas_jax.forecast.features import Scales, features_of, hide_forecasts, scales_of
-from cenas_jax.forecast.grid import GridRecord
+from cenas_jax.forecast.grid import LOWEST_G_PER_KWH, GridRecord
 from cenas_jax.forecast.transformer import LossConfig, TransformerState
 from cenas_jax.forecast.windows import HORIZON_H, GridArrays, actual_at, to_device, window_at
 from cenas_jax.nets import CarbonTransformerConfig, Network, carbon_transformer
@@ -143,8 +144,13 @@ def fit(
         if validation_rows is not None:  # going on may not help at all
             state = state._replace(best_error=program.error(weights, arrays, jnp.asarray(validation_rows), scales))
     if checkpoints is not None:
-        identity = {"zone": grid.zone, "rows": [int(rows[0]), int(rows[-1]), len(rows)], "config": repr(config)}
-        identity["key"] = jax.random.key_data(key).tolist()
+        identity = {
+            "zone": grid.zone,
+            "config": repr(config),
+            "steps": steps,
+            "key": jax.random.key_data(key).tolist(),
+            "read": _digest((arrays, factor, rows, validation_rows, None if initial is None else initial.state)),
+        }
         state = latest(checkpoints, state, identity)
     while int(state.step) < (config.most_steps if steps is None else steps):
         if int(state.step - state.best_step) >= config.patience * config.chunk_steps and steps is None:
@@ -168,6 +174,14 @@ def fit(
     }
     chosen = state.average if validation_rows is None else state.best
     return fitted(config, factor, TransformerState(chosen, scales), info)
+
+
+def _digest(tree) -> str:
+    """Of all that a fit reads: what is not the same to the bit is another fit."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 class _Program(NamedTuple):
@@ -220,7 +234,7 @@ def _program(config: FitConfig, factor_g_per_kwh: tuple[float, ...]) -> _Program
             actual = actual_at(grid, row)
             state = TransformerState(params, scales)
             point = transformer.predict(network, factor_g_per_kwh, state, window_at(grid, row))[:, POINT]
-            relative = jnp.abs(point / jnp.maximum(actual.intensity_g_per_kwh, 1.0) - 1)
+            relative = jnp.abs(point / jnp.maximum(actual.intensity_g_per_kwh, LOWEST_G_PER_KWH) - 1)
             return jnp.where(actual.valid, relative, 0).sum(), actual.valid.sum()
 
         total, count = jax.lax.map(of_row, rows, batch_size=128)

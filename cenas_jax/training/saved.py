@@ -1,4 +1,4 @@
-"""What was learnt as one file: an .npz of plain arrays and a JSON description. No pickles."""
+"""What was learnt as one file: an .npz of float32 arrays and a JSON description. No pickles."""
 
 import json
 import zipfile
@@ -10,6 +10,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+_DAMAGE = (
+    OSError,
+    EOFError,
+    KeyError,
+    TypeError,
+    ValueError,
+    ZeroDivisionError,
+    NotImplementedError,  # of zipfile: an unknown compression
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What reading a file with wrong bytes raises."""
 
 
 class Kind(NamedTuple):
@@ -27,7 +40,10 @@ class Kind(NamedTuple):
 
 
 def save_learnt(path: str | Path, kind: Kind, description: dict[str, Any], state: Any) -> Path:
-    """Writes `state` (a pytree of arrays) and its description to a new file; `ValueError` where it exists."""
+    """Writes `state` (a pytree of arrays) and its description to a new file; `ValueError` where it exists.
+
+    `description["info"]` is a dictionary of plain data.
+    """
     path = Path(path)
     if path.exists():
         raise ValueError(f"{path}: exists already, and is never overwritten: name a new file for the {kind.name}")
@@ -53,20 +69,24 @@ def load_learnt(
         with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         description = json.loads(str(arrays.pop("description")))
-        if description["kind"] != kind.title or description["version"] != kind.version:
+        if (
+            not isinstance(description["info"], dict)
+            or description["kind"] != kind.title
+            or description["version"] != kind.version
+        ):
             raise ValueError(f"{description['kind']}, version {description['version']}")
         state = abstract_state(description, arrays)
         expected = _named(state)
         if {name: leaf.shape for name, leaf in expected.items()} != {name: leaf.shape for name, leaf in arrays.items()}:
             raise ValueError("its arrays do not fit its description")
-        if not all(np.isfinite(leaf).all() for leaf in arrays.values()):
-            raise ValueError("it holds values that are not finite")
-    except FileNotFoundError:
+        if not all(leaf.dtype == np.float32 and np.isfinite(leaf).all() for leaf in arrays.values()):
+            raise ValueError("it holds values that are no finite float32 numbers")
+    except (FileNotFoundError, IsADirectoryError):
         raise ValueError(f"{path}: no such file: name one written by `{kind.written_by}`") from None
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGE as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(
-            f"{path}: damaged, or no {kind.name} of this version ({' '.join(str(error).split())}): "
-            f"make it again with `{kind.written_by}`"
+            f"{path}: damaged, or no {kind.name} of this version ({why}): make it again with `{kind.written_by}`"
         ) from None
     leaves = [jnp.asarray(arrays[name]) for name in expected]
     return description, jax.tree.unflatten(jax.tree.structure(state), leaves)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cenas_jax.forecast.features import Scales, features_of
 from cenas_jax.forecast.transformer import LossConfig, TransformerState
@@ -39,6 +40,7 @@ def load_forecaster(path: str | Path) -> Fitted:
     """Reads a forecaster; `ValueError`, one line, where the file is missing, damaged, foreign or of another version."""
 
     def abstract(description, arrays):
+        np.datetime64(description["info"]["fitted_until"].removesuffix("Z"))  # scores of a forecaster depend on it
         return _abstract_state(_config(description["config"]), len(description["factor_g_per_kwh"]), arrays)
 
     description, state = load_learnt(path, KIND, abstract)

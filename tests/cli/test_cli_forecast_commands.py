@@ -105,6 +105,10 @@ def test_evaluate_stands_beside_plain_forecasters(capsys):
         (("predict", "--grid", "CISO", "--data", "."), "protocol_CISO.npz: no such file"),
         (("predict", "--grid", "CISO", "--trace", "em-de"), "--trace does not apply to --grid"),
         (("predict", "--plot", "no/such/folder/fan.png"), "--plot"),
+        (("predict", "--plot", "fan.pdf"), "--plot fan.pdf: name a new .png file"),
+        (("fit", "--seed", "10000000000000000000000000"), "--seed 1"),
+        (("fit", "--checkpoints", "pyproject.toml"), "--checkpoints pyproject.toml: is a file"),
+        (("fit", "--out", "pyproject.toml/x.npz"), "--out pyproject.toml/x.npz: lies in a file"),
         (("fit", "--validation-days", "2000"), "--validation-days 2000"),
         (("fit", "--out", "pyproject.toml"), "--out pyproject.toml: exists already"),
         (("evaluate", "--start", "2022-12-30T00:00Z"), "no forecast can be issued"),
@@ -148,3 +152,38 @@ def test_fit_then_use(tmp_path, capsys):
         assert code == 0, err
         scores.append(np.mean(json.loads(text)["scores"]["forecaster"]["mape_by_day_percent"]))
     assert scores[0] < 0.8 * scores[1]
+
+
+def test_a_late_gap_is_no_reason_to_refuse_what_does_not_read_it(tmp_path, capsys):
+    path = write_csv(tmp_path / "late.csv", cycle(24 * DAYS), skip=range(24 * 37, 24 * 39))
+    document = predicted(capsys, path, "--at", "2022-03-30T00:00Z", "--hours", "2")
+    assert document["filled_hours"] == 0
+    assert run(capsys, "predict", "--trace", path)[0] == 2
+
+
+def test_a_forecast_is_issued_after_the_last_reading_and_tells_of_filled_hours(tmp_path, capsys):
+    count = 24 * DAYS
+    path = write_csv(tmp_path / "end.csv", np.append(cycle(count - 1), 0.0), skip=range(count - 20, count - 1))
+    document = predicted(capsys, path, "--hours", "1")
+    assert document["issued"] == "2022-04-09 04:00 UTC" and document["filled_hours"] == 0
+    path = write_csv(tmp_path / "middle.csv", cycle(count), skip=range(count - 20, count - 10))
+    assert predicted(capsys, path, "--hours", "1")["filled_hours"] == 10
+
+
+def test_a_constant_trace_has_no_saving_to_capture_and_its_json_is_json(tmp_path, capsys):
+    path = write_csv(tmp_path / "flat.csv", np.full(24 * DAYS, 250.0))
+    code, out, err = run(capsys, "evaluate", "--trace", path, "--json", "--start", "2022-03-20T00:00Z")
+    assert code == 0, err
+    scores = json.loads(out, parse_constant=pytest.fail)["scores"]
+    assert set(scores["forecaster"]["captured_share"].values()) == {None}
+    code, out, _ = run(capsys, "evaluate", "--trace", path, "--start", "2022-03-20T00:00Z")
+    assert code == 0 and "nan" not in out
+
+
+def test_interrupted_is_one_line(monkeypatch, capsys):
+    def interrupt(command):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.forecast, "run", interrupt)
+    code, out, err = run(capsys, "predict")
+    assert (code, out, err) == (130, "", "cenas: interrupted\n")

@@ -88,6 +88,16 @@ def test_windows_equal_a_slow_implementation(start, run_delay_h):
                 np.testing.assert_array_equal(getattr(getattr(got, part), name), values, err_msg=f"{row} {name}")
 
 
+@pytest.mark.parametrize("row", (-5, 0, 100, 167, 961, 2000))
+def test_a_row_without_history_or_beyond_the_end_reads_nothing(row):
+    """A start that is out of range would wrap to the end, or be clamped: to hours of the future."""
+    grid = small_grid()
+    assert grid.hours == 960
+    window = window_at(to_device(grid), jnp.asarray(row))
+    for part in (*window.history, *window.future):
+        assert jnp.isnan(part).all()
+
+
 def test_runs_are_late_by_their_delay():
     """At 04:00 with a delay of 5 h the run of the day before is the last: its 72 - 4 hours after, and no more."""
     grid = small_grid()
@@ -139,7 +149,7 @@ def trace_with(gap_rows, value=np.nan, hours: int = 240) -> IntensityTrace:
     return IntensityTrace(values, np.datetime64("2021-01-01T00", "h"), "made", "direct", "made.csv")
 
 
-@pytest.mark.parametrize("value", (np.nan, 0.0, 0.5))
+@pytest.mark.parametrize("value", (np.nan, 0.0, 0.05))
 def test_gaps_take_the_value_24_hours_earlier(value):
     grid = from_trace(trace_with([100, 101, 150], value))
     expected = np.arange(100.0, 340.0, dtype=np.float32)

@@ -1,5 +1,6 @@
 """Fits on a small grid: they learn, stop early, resume to the same weights, compile once; files are checked."""
 
+import dataclasses
 import json
 
 import jax
@@ -115,8 +116,17 @@ def test_a_resumed_fit_ends_with_the_same_bits(tmp_path):
     assert steps == [30, 40]
     for one, two in zip(jax.tree.leaves(whole.state), jax.tree.leaves(resumed.state), strict=True):
         np.testing.assert_array_equal(one, two)
-    with pytest.raises(ValueError, match="another run"):
-        fit(jax.random.key(4), record, rows, SMALL, steps=40, checkpoints=tmp_path / "c")
+    changed = dataclasses.replace(record, intensity_g_per_kwh=record.intensity_g_per_kwh + np.float32(1e-3))
+    for other in (
+        {"key": jax.random.key(4)},
+        {"grid": changed},  # the same hours, corrected
+        {"steps": 50},
+        {"rows": rows[::2]},
+        {"initial": whole},
+    ):
+        arguments = {"key": key, "grid": record, "rows": rows, "steps": 40, **other}
+        with pytest.raises(ValueError, match="another run"):
+            fit(config=SMALL, checkpoints=tmp_path / "c", **arguments)
 
 
 def test_fits_of_other_seeds_and_grids_of_one_shape_compile_once():
@@ -165,6 +175,9 @@ def test_a_saved_forecaster_forecasts_the_same(tmp_path):
         save_forecaster(path, fitted)
 
 
+NO_HEADS = {"network": dataclasses.asdict(CarbonTransformerConfig()) | {"heads": 0}}
+
+
 def damaged_files(folder):
     good = save_forecaster(folder / "good.npz", load_shipped("generic"))
     content = good.read_bytes()
@@ -187,8 +200,11 @@ def damaged_files(folder):
     write("newer.npz", description=np.array(json.dumps({**description, "version": 99})))
     write("shape.npz", **{first: np.zeros(3, np.float32)})
     write("nan.npz", **{first: np.full_like(arrays[first], np.nan)})
+    write("complex.npz", **{first: arrays[first] * 1j})
+    write("heads.npz", description=np.array(json.dumps({**description, "config": description["config"] | NO_HEADS})))
+    write("no_info.npz", description=np.array(json.dumps({**description, "info": {}})))
     write("option.npz", description=np.array(json.dumps({**description, "config": {"no": 1}})))
-    return ("cut", "flipped", "text", "empty", "foreign", "other_kind", "newer", "shape", "nan", "option", "missing")
+    return tuple(path.stem for path in folder.glob("*.npz") if path != good) + ("missing",)
 
 
 def test_damaged_and_foreign_files_give_one_clear_line(tmp_path):
