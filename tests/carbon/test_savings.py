@@ -30,7 +30,7 @@ def test_a_policy_that_only_runs_fewer_slots_saves_by_less_work_alone():
     assert [float(part) for part in split] == pytest.approx([4200, 0, 0], abs=1e-2)
 
 
-amounts = st.floats(0, 1e4, width=32)
+amounts = st.one_of(st.just(0.0), st.floats(0.0625, 1e4, width=32))
 
 
 @given(amounts, amounts, amounts, amounts, amounts, amounts)
