@@ -19,7 +19,7 @@ from cenas_jax.nets import ActorCriticConfig, actor_critic
 
 SMALLEST_SHARE, LARGEST_SHARE = 1e-3, 0.8
 """Bounds of the affordable share as an agent sees it; near 1 a logit would hold an untrained agent fast."""
-SPLIT_FEATURES = 6
+INPUTS, SPLIT_FEATURES = 16 + DAY_H, 6
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class AgentConfig:
     """What a learned policy is; saved beside its weights."""
 
     action: Literal["discrete", "continuous"] = "discrete"
-    """discrete: a masked categorical over 0..slots. continuous: a normal of the share's logit, rounded to slots."""
+    """discrete: a categorical over 0..slots. continuous: a normal of the share's logit, rounded to slots."""
     network: ActorCriticConfig = field(default_factory=ActorCriticConfig)
 
 
@@ -94,9 +94,6 @@ def agent_policy(agent: Agent, *, sample: bool = False) -> Policy:
     return Policy(init=lambda params: params, act=act)
 
 
-INPUTS = 16 + DAY_H
-
-
 def inputs_of(observation: Observation) -> Float[Array, " inputs"]:
     """The observation as a vector: its scalars, this hour's place among the next 24 h, and these hours.
 
@@ -105,7 +102,9 @@ def inputs_of(observation: Observation) -> Float[Array, " inputs"]:
     """
     ahead = observation.relative_forecast if observation.relative_forecast.shape[0] else observation.relative_past
     if ahead.shape[0] < DAY_H:
-        raise ValueError(f"a learned policy looks {DAY_H} h ahead: give a window or a forecast of as many, not {ahead}")
+        raise ValueError(
+            f"a learned policy looks {DAY_H} h ahead: give a window or forecast of as many hours, not {ahead.shape[0]}"
+        )
     ahead = ahead[:DAY_H] if observation.relative_forecast.shape[0] else ahead[-DAY_H:]
     width = observation.highest_ratio - observation.lowest_ratio
     now = observation.lowest_ratio + observation.relative_intensity * width

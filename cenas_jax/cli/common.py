@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,16 +24,6 @@ def bad_input() -> Iterator[None]:
         yield
     except ValueError as error:
         refuse(str(error))
-
-
-@contextlib.contextmanager
-def stage(console: Console, seconds: dict[str, float], name: str, what: str) -> Iterator[None]:
-    """Shows what is being done while it lasts, then how long it took."""
-    start = time.perf_counter()
-    with console.status(f"{name}: {what}"):
-        yield
-    seconds[name] = round(time.perf_counter() - start, 3)
-    console.print(f"{name}: {what} ({seconds[name]:.1f} s)", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_document(as_json: bool, document: Any, title: str, columns: dict[str, list[str]]) -> None:
@@ -59,10 +48,10 @@ def keep_compiled_programs() -> None:
     Call it before jax is imported. JAX's own environment variables take precedence; nothing is kept where the folder
     cannot be made.
     """
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    folder = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(caches / "cenas_jax"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError:
-        del os.environ["JAX_COMPILATION_CACHE_DIR"]
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "cenas_jax"
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from rich.console import Console
 
-from cenas_jax.cli.common import bad_input, stage
+from cenas_jax.cli.common import bad_input
 from cenas_jax.config import SimulateConfig, settled
 from cenas_jax.runs.folder import default_folder, new_folder
 
@@ -38,6 +40,16 @@ class Simulate:
     """Print one JSON document (the run's result.json) on stdout and nothing else there."""
     figures: bool = True
     """Draw the figures."""
+
+
+@contextlib.contextmanager
+def stage(console: Console, seconds: dict[str, float], name: str, what: str) -> Iterator[None]:
+    """Shows what is being done while it lasts, then how long it took."""
+    start = time.perf_counter()
+    with console.status(f"{name}: {what}"):
+        yield
+    seconds[name] = round(time.perf_counter() - start, 3)
+    console.print(f"{name}: {what} ({seconds[name]:.1f} s)", markup=False, highlight=False, soft_wrap=True)
 
 
 def run(command: Simulate) -> None:

@@ -29,9 +29,12 @@ def train_policy(
     Args:
         checkpoints: a folder; the state is saved there after every chunk, and a training that finds one goes on from
             it, to the very bits of an uninterrupted one. `ValueError` where it belongs to another training.
-        identity: plain data that tells trainings apart, beside the key and the hyper-parameters.
+        identity: plain data that tells trainings apart (agent, sizes, tasks), beside the key and the hyper-parameters;
+            `ValueError` where checkpoints are asked for without it.
         progress: called after a chunk with the updates done and their metrics, `[chunk_updates]` each.
     """
+    if checkpoints is not None and not identity:
+        raise ValueError("train_policy: checkpoints need an identity, so that no other training goes on from them")
     hyper = jax.tree.map(jnp.float32, hyper)
     start, chunk = _program(learner, chunk_updates)
     state = start(key)

@@ -42,7 +42,7 @@ def test_inputs_are_finite_and_the_forecast_takes_the_place_of_yesterday():
 
 
 def test_a_short_window_without_forecast_is_refused():
-    with pytest.raises(ValueError, match="looks 24 h ahead"):
+    with pytest.raises(ValueError, match="looks 24 h ahead: give a window or forecast of as many hours, not 12"):
         inputs_of(observe(jnp.float32(1.0), 3)._replace(relative_past=jnp.zeros(12)))
 
 

@@ -14,6 +14,7 @@ from cenas_jax.allocation.ppo import (
     ppo,
     ppo_loss,
 )
+from cenas_jax.allocation.ppo.train import rollout
 from cenas_jax.nets import ActorCriticConfig
 
 FALSE, HALF = jnp.zeros(3, bool), jnp.float32(0.5)
@@ -159,3 +160,15 @@ def test_one_compilation_the_same_bits_and_a_sweep_in_one_call():
 def test_sizes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="3 environments x 5 steps must be a multiple of the 4 minibatches"):
         PPOConfig(environments=3, steps=5)
+
+
+def test_the_next_value_is_that_of_what_a_step_led_to():
+    """Also after the last step; and the bandit's last interval ends the task or cuts it off, as the config says."""
+    params = agent(SMALL, SLOTS).init(jax.random.key(2))
+    for bootstrap in (False, True):
+        config = PPOConfig(environments=1, steps=HOURS, minibatches=1, bootstrap_truncated=bootstrap)
+        played = rollout(jax.random.key(1), carbon_bandit(), lambda key: (), agent(SMALL, SLOTS), params, config)
+        np.testing.assert_array_equal(played.next_value[:-1], played.value[1:])
+        np.testing.assert_array_equal(played.terminated, [False] * (HOURS - 1) + [not bootstrap])
+        np.testing.assert_array_equal(played.truncated, [False] * (HOURS - 1) + [bootstrap])
+        assert played.valid.all() and float(played.next_value[-1]) != float(played.value[-1])

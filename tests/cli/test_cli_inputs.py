@@ -1,10 +1,12 @@
 """What a simulation is given: past intensity, the reserve of one-shot, capacity."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from cenas_jax.cli.common import keep_compiled_programs
 from cenas_jax.config import GridOptions, SimulateConfig, settled
 from cenas_jax.runs.inputs import load_inputs
 from cenas_jax.runs.simulation import load_benchmark, prepare, reserve_for_one_shot
@@ -67,3 +69,19 @@ def test_reserve_of_one_shot_and_capacity(trace):
     assert prepare(by_time, benchmark).inputs.config.cluster.capacity == int(np.ceil(1.5 * 8 * 20 / mean_h))
     short = config(hours=1, trace=trace)
     assert prepare(load_inputs(short), benchmark).inputs.config.cluster.capacity == 64
+
+
+def test_compiled_programs_are_kept_in_the_cache_folder_unless_jax_is_told_another(monkeypatch, tmp_path):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    keep_compiled_programs()
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "caches" / "cenas_jax")
+    assert (tmp_path / "caches" / "cenas_jax").is_dir()
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/elsewhere")
+    keep_compiled_programs()
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "/elsewhere"
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    keep_compiled_programs()
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ

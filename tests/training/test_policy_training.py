@@ -38,11 +38,12 @@ def kill_after(update):
 def test_killed_at_a_random_update_it_ends_with_the_same_bits(tmp_path):
     whole = train(updates=8)
     assert int(whole.step) == 8
+    kept = {"checkpoints": tmp_path / "checkpoints", "identity": {"tasks": "a bandit"}}
     update = 2 * int(np.random.default_rng().integers(1, 4))
     with pytest.raises(Killed):
-        train(updates=8, checkpoints=tmp_path / "checkpoints", progress=kill_after(update))
+        train(updates=8, **kept, progress=kill_after(update))
     first = []
-    resumed = train(updates=8, checkpoints=tmp_path / "checkpoints", progress=lambda done, _: first.append(done))
+    resumed = train(updates=8, **kept, progress=lambda done, _: first.append(done))
     assert first[0] == update + 2
     jax.tree.map(np.testing.assert_array_equal, whole, resumed)
 
@@ -51,6 +52,8 @@ def test_checkpoints_of_another_training_are_refused(tmp_path):
     train(updates=2, checkpoints=tmp_path / "checkpoints", identity={"tasks": "a"})
     with pytest.raises(ValueError, match="checkpoints of another run"):
         train(updates=4, checkpoints=tmp_path / "checkpoints", identity={"tasks": "b"})
+    with pytest.raises(ValueError, match="checkpoints need an identity"):
+        train(updates=4, checkpoints=tmp_path / "checkpoints")
 
 
 def test_a_policy_as_a_file(tmp_path):

@@ -197,13 +197,12 @@ def rollout(key, environment: Environment, draw_task, agent: Agent, params: Agen
         state, step = environment.step(state, agent.evaluation_slots(action, key_round), task)
         over = step.terminated if config.bootstrap_truncated else step.terminated | step.truncated
         cut = (step.truncated | (number == config.steps - 1)) & ~over
-        _, next_value = agent.evaluate(params, step.observation)
         row = Rollout(
             observation=observation,
             action=action,
             log_prob=distribution.log_prob(action),
             value=value,
-            next_value=next_value,
+            next_value=value,  # of the next row, which is put there below
             reward=jnp.where(valid, step.reward, 0.0),
             terminated=over,
             truncated=cut,
@@ -212,5 +211,6 @@ def rollout(key, environment: Environment, draw_task, agent: Agent, params: Agen
         return (state, step.observation, valid & ~(over | cut)), row
 
     start = (state, observation, jnp.ones((), bool))
-    _, rows = jax.lax.scan(interval, start, jnp.arange(config.steps))
-    return rows
+    (_, final, _), rows = jax.lax.scan(interval, start, jnp.arange(config.steps))
+    _, last = agent.evaluate(params, final)
+    return rows._replace(next_value=jnp.append(rows.value[1:], last))
