@@ -53,6 +53,7 @@ def main() -> None:
         key_search, key_region, key_space = jax.random.split(key, 3)
         rounds = (evaluations - 10) // BATCH
         _, state = tabular_search(key_search, lamoo, space, table, batch=BATCH, rounds=rounds)
+        state = lamoo.fit(state)
         evaluated = anywhere.init(key_space)._replace(evaluated=state.evaluated)
         return jnp.stack(
             [

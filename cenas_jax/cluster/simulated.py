@@ -20,13 +20,19 @@ from cenas_jax.allocation.environment import Environment, Observation, TimeStep
 from cenas_jax.allocation.reward import budgeted_reward, paper_reward
 from cenas_jax.benchmarks.base import BenchmarkTable
 from cenas_jax.carbon.budget import BudgetParams
-from cenas_jax.carbon.ledger import JOULES_PER_KWH, Ledger, empty_ledger, ledger_charge
+from cenas_jax.carbon.ledger import ACTIVITIES, JOULES_PER_KWH, Ledger, empty_ledger, ledger_charge
 from cenas_jax.carbon.power import PowerParams
 from cenas_jax.cluster.observation import log_ratio, observe
 from cenas_jax.cluster.schedule import list_schedule, stop_time_s
 from cenas_jax.cluster.state import ClusterConfig, ClusterParams, ClusterState, IntervalInfo, Jobs
 from cenas_jax.pareto import hypervolume
-from cenas_jax.search.base import Candidates, Searcher, at_smallest_size, draw_without_replacement
+from cenas_jax.search.base import (
+    Candidates,
+    Searcher,
+    at_smallest_size,
+    draw_without_replacement,
+    shared_maximum,
+)
 from cenas_jax.spaces.base import SearchSpace
 
 INTERVAL_S = 3600.0
@@ -153,13 +159,42 @@ def simulated_cluster(
         )
 
     def step(state: ClusterState, evaluation_slots: Int[Array, ""], params: ClusterParams):
+        horizon_s = jnp.clip((params.budget.hours - state.interval) * INTERVAL_S, 0, INTERVAL_S)
+        horizon_s = jnp.where(state.stopped, 0.0, horizon_s)
+        anyone = shared_maximum((horizon_s > 0).astype(jnp.int32)) > 0
+        new, info = jax.lax.cond(anyone, advance, rest, state, evaluation_slots, horizon_s, params)
+        truncated = new.interval >= jnp.minimum(params.budget.hours, intervals)
+        return new, TimeStep(see(new, params), reward(state, new, info, params), new.stopped, truncated, info)
+
+    def rest(state: ClusterState, evaluation_slots, horizon_s, params: ClusterParams):
+        """What `advance` comes to where no search of the batch runs any more, without its cost."""
+        queue = state.queue._replace(valid=jnp.zeros_like(state.queue.valid))
+        new = state._replace(interval=state.interval + 1, queue=queue, recent_gain=jnp.zeros(()))
+        nothing = jnp.zeros((), jnp.int32)
+        _, charge = ledger_charge(state.ledger, jnp.zeros(len(ACTIVITIES)), params.power, jnp.zeros(()))
+        info = IntervalInfo(
+            running=jnp.zeros((), bool),
+            evaluation_slots=nothing,
+            screened=nothing,
+            finished=nothing,
+            evaluations=state.count,
+            queue=nothing,
+            half_finished=state.half_finished.valid.sum(dtype=jnp.int32),
+            duration_s=jnp.zeros(()),
+            hypervolume_share=state.hypervolume / table.max_hypervolume,
+            charge=charge,
+            overflow=nothing,
+        )
+        return new, info
+
+    def advance(state: ClusterState, evaluation_slots, horizon_s, params: ClusterParams):
+        running = horizon_s > 0
         intensity = params.intensity_g_per_kwh[config.window_h + state.interval]
         evaluation_slots = jnp.clip(evaluation_slots, 0, config.slots)
         sampling_slots = config.slots - evaluation_slots
-        horizon_s = jnp.clip((params.budget.hours - state.interval) * INTERVAL_S, 0, INTERVAL_S)
-        horizon_s = jnp.where(state.stopped, 0.0, horizon_s)
         left_kwh = _energy_left_kwh(state.ledger, params.budget, intensity)
 
+        state = state._replace(searcher=searcher.fit(state.searcher))
         sampled = sample(state, sampling_slots, horizon_s, left_kwh, params.power)
         sampling_w = sampled.sampling_s * params.power.sampling_w + sampled.supernet_s * params.power.supernet_w
         left_kwh = left_kwh - sampling_w * params.power.pue / JOULES_PER_KWH
@@ -168,7 +203,7 @@ def simulated_cluster(
             _key(state.key, state.interval, 3), state.searcher, sampled.candidates, config.queue_capacity
         )
         index = space.index(sampled.candidates.codes[rows])
-        queue = Jobs(index, table.train_time_s[index], jnp.zeros_like(ranked), ranked & ~state.stopped)
+        queue = Jobs(index, table.train_time_s[index], jnp.zeros_like(ranked), ranked & running)
         done = evaluate(state, queue, evaluation_slots, sampling_end_s, horizon_s, left_kwh, params)
         work, finished = done.work, done.finished
         results = Candidates(space.codes(work.index), known_estimates(sampled.estimated, work.index), finished)
@@ -210,7 +245,6 @@ def simulated_cluster(
             ledger=ledger,
             stopped=state.stopped | done.out_of_budget,
         )
-        running = horizon_s > 0
         info = IntervalInfo(
             running=running,
             evaluation_slots=jnp.where(running, evaluation_slots, 0),
@@ -224,8 +258,7 @@ def simulated_cluster(
             charge=charge,
             overflow=state.count + finished.sum(dtype=jnp.int32) - count + searcher_info.overflow,
         )
-        truncated = new.interval >= jnp.minimum(params.budget.hours, intervals)
-        return new, TimeStep(see(new, params), reward(state, new, info, params), new.stopped, truncated, info)
+        return new, info
 
     def reward(state, new, info, params):
         if config.reward == "budgeted":

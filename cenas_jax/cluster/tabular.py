@@ -52,6 +52,7 @@ def tabular_search(
     def round_(carry, step):
         state, indices, valids = carry
         key_ask, key_rank = jax.random.split(jax.random.fold_in(key_rounds, step))
+        state = searcher.fit(state)
         codes, valid = searcher.ask(key_ask, state, screened or batch, *nothing)
         index, candidates, objectives = look_up(codes, valid)
         if screened:

@@ -25,6 +25,9 @@ class Searcher(NamedTuple):
 
     init: Callable[[Key[Array, ""]], SearcherState]
     """`(key) -> state`."""
+    fit: Callable[[SearcherState], SearcherState]
+    """`(state) -> state` that has learnt from all that was told; `ask` and `rank` go by the last fit. Free where nothing
+    was told since."""
     ask: Callable[..., tuple[Int[Array, "n d"], Bool[Array, " n"]]]
     """`(key, state, n, pending_codes[p, d], pending_valid[p]) -> (codes[n, d], valid[n])`: distinct architectures of
     the current region, never an evaluated or a pending (queued, running) one. Where fewer than `n` are left in the
@@ -32,7 +35,7 @@ class Searcher(NamedTuple):
     rank: Callable[..., tuple[Int[Array, " n"], Bool[Array, " n"]]]
     """`(key, state, candidates, n) -> (rows[n], valid[n])`: the rows of the `n` candidates to evaluate, best first."""
     tell: Callable[[SearcherState, Candidates, Float[Array, "c m"]], tuple[SearcherState, Any]]
-    """`(state, candidates, objectives[c, m]) -> (state, info)`: learns from finished evaluations. NaN objectives mark a
+    """`(state, candidates, objectives[c, m]) -> (state, info)`: records finished evaluations. NaN objectives mark a
     failed one, which is never proposed again; a NaN estimate, one that was never screened. `info.overflow` counts the
     rows beyond the capacity."""
 

@@ -13,6 +13,7 @@ clipped targets, an upper confidence bound instead of the mean.
 """
 
 import itertools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,21 +21,50 @@ from jaxtyping import Array, Bool, Float
 
 GRID = tuple(itertools.product((1.0, 1.5, 2.0, 3.0, 4.0), (1e-3, 1e-2, 1e-1)))
 """Pairs of a length and a noise variance, relative to the amplitude."""
+MOST_ROWS = 128
+"""Evaluations, the first of all, by which the pair is chosen: the grid costs fifteen factorisations, the fit one."""
 
 
-def posterior_median(
+class Correction(NamedTuple):
+    """A fitted process. Its rows are those it was fitted on; those that taught nothing have no weight."""
+
+    weights: Float[Array, " n"]
+    estimate: Float[Array, " n"]  # standardised; 0 where unknown
+    length: Float[Array, ""]
+    best: Float[Array, ""]
+    scale: Float[Array, ""]
+    mean: Float[Array, ""]  # of the warped targets
+    deviation: Float[Array, ""]
+    estimate_mean: Float[Array, ""]
+    estimate_deviation: Float[Array, ""]
+    exact: Bool[Array, ""]
+    """Every known estimate is its target (a cost from a table), and needs no correction."""
+
+
+def no_correction(rows: int) -> Correction:
+    """Of a process that has learnt nothing, with so many rows."""
+    zero, one, none = jnp.zeros(()), jnp.ones(()), jnp.zeros(rows)
+    return Correction(none, none, one, zero, one, zero, one, zero, one, jnp.zeros((), bool))
+
+
+def resized(correction: Correction, rows: int) -> Correction:
+    """The same with so many rows: added ones teach nothing, and dropped ones must not have."""
+
+    def fitted(values):
+        return jnp.pad(values[:rows], (0, max(rows - values.shape[0], 0)))
+
+    return correction._replace(weights=fitted(correction.weights), estimate=fitted(correction.estimate))
+
+
+def fit_correction(
     one_hot: Float[Array, "n h"],
     estimate: Float[Array, " n"],
     target: Float[Array, " n"],
     valid: Bool[Array, " n"],
-    query_one_hot: Float[Array, "c h"],
-    query_estimate: Float[Array, " c"],
-) -> Float[Array, " c"]:
-    """Posterior median of `target`, which is maximised, at the query architectures, in the target's unit.
+) -> Correction:
+    """Learns `target`, which is maximised, from architectures and their estimates.
 
-    Rows that are not `valid`, or whose target is NaN, teach nothing. A NaN estimate counts as an average one. Without
-    any row the median is 0. Where every known estimate is its target (a cost from a table), it needs no correction: the
-    query's estimates are returned.
+    Rows that are not `valid`, or whose target is NaN, teach nothing. A NaN estimate counts as an average one.
     """
     valid = valid & ~jnp.isnan(target)
     best = jnp.where(valid.any(), jnp.where(valid, target, -jnp.inf).max(), 0)
@@ -44,40 +74,55 @@ def posterior_median(
     y = jnp.where(valid, (warped - mean) / deviation, 0)
     known = valid & ~jnp.isnan(estimate)
     estimate_mean, estimate_deviation = _moments(estimate, known)
+    e = jnp.where(known, (estimate - estimate_mean) / estimate_deviation, 0)
 
-    def standardise(values):
-        return jnp.nan_to_num((values - estimate_mean) / estimate_deviation, nan=0.0)
+    def choose():  # the pair of the greatest evidence
+        rows = jnp.argsort(~valid, stable=True)[:MOST_ROWS]
+        x, e_x, y_x, valid_x = one_hot[rows], e[rows], y[rows], valid[rows]
+        distance = _squared_distance(x, e_x, x, e_x)
 
-    e, query_e = jnp.where(known, standardise(estimate), 0), standardise(query_estimate)
-    both = valid[:, None] & valid[None, :]
-    entries = one_hot[0].sum()  # number of entries of an architecture
+        def evidence(length_and_noise):
+            weights, factor = _solve(distance, y_x, valid_x, *length_and_noise)
+            count = jnp.maximum(valid_x.sum(), 1)
+            amplitude = jnp.maximum(y_x @ weights / count, 1e-12)
+            value = -0.5 * count * jnp.log(amplitude) - jnp.where(valid_x, jnp.log(jnp.diag(factor)), 0).sum()
+            return jnp.where(jnp.isfinite(value), value, -jnp.inf)
 
-    def squared_distance(x, e_x):
-        mismatches = entries - x @ one_hot.T  # each is worth 2 between one-hot vectors
-        return 2 * mismatches + (e_x[:, None] - e[None, :]) ** 2
+        grid = jnp.asarray(GRID, y.dtype)
+        return grid[jnp.argmax(jax.lax.map(evidence, grid))]
 
-    distance = squared_distance(one_hot, e)
-    count = jnp.maximum(valid.sum(), 1)
+    length, noise = choose()
+    weights, _ = _solve(_squared_distance(one_hot, e, one_hot, e), y, valid, length, noise)
+    close = jnp.abs(estimate - target) <= 1e-5 * jnp.abs(target)
+    exact = known.any() & jnp.where(known, close, True).all()
+    return Correction(weights, e, length, best, scale, mean, deviation, estimate_mean, estimate_deviation, exact)
 
-    def solve(length, noise):
-        gram = jnp.where(both, jnp.exp(-distance / (2 * length**2)), 0)
-        factor = jnp.linalg.cholesky(gram + jnp.diag(jnp.where(valid, noise, 1.0)))
-        return jax.scipy.linalg.cho_solve((factor, True), y), factor
 
-    def evidence(length_and_noise):
-        weights, factor = solve(*length_and_noise)
-        amplitude = jnp.maximum(y @ weights / count, 1e-12)
-        value = -0.5 * count * jnp.log(amplitude) - jnp.where(valid, jnp.log(jnp.diag(factor)), 0).sum()
-        return jnp.where(jnp.isfinite(value), value, -jnp.inf)
+def posterior_median(
+    correction: Correction, one_hot: Float[Array, "n h"], query_one_hot: Float[Array, "c h"], query: Float[Array, " c"]
+) -> Float[Array, " c"]:
+    """Posterior median of the target at the query architectures, in its unit; 0 where nothing was learnt.
 
-    grid = jnp.asarray(GRID, y.dtype)
-    length, noise = grid[jnp.argmax(jax.lax.map(evidence, grid))]
-    weights, _ = solve(length, noise)
-    query_distance = squared_distance(query_one_hot, query_e)
-    cross = jnp.where(valid[None, :], jnp.exp(-query_distance / (2 * length**2)), 0)
-    corrected = best - scale * jnp.expm1(-(mean + deviation * (cross @ weights)))
-    exact = known.any() & jnp.where(known, jnp.abs(estimate - target) <= 1e-5 * jnp.abs(target), True).all()
-    return jnp.where(exact & ~jnp.isnan(query_estimate), query_estimate, corrected)
+    `one_hot` are the rows of the fit, `query` the estimates of the query architectures. A NaN estimate counts as an average one. Where the correction is `exact`, estimates that are known are the answer.
+    """
+    e = jnp.nan_to_num((query - correction.estimate_mean) / correction.estimate_deviation, nan=0.0)
+    distance = _squared_distance(query_one_hot, e, one_hot, correction.estimate)
+    predicted = jnp.exp(-distance / (2 * correction.length**2)) @ correction.weights
+    warped = correction.mean + correction.deviation * predicted
+    median = correction.best - correction.scale * jnp.expm1(-warped)
+    return jnp.where(correction.exact & ~jnp.isnan(query), query, median)
+
+
+def _squared_distance(x, e_x, z, e_z):
+    mismatches = z[0].sum() - x @ z.T  # each is worth 2 between one-hot vectors
+    return 2 * mismatches + (e_x[:, None] - e_z[None, :]) ** 2
+
+
+def _solve(distance, y, valid, length, noise):
+    """Weights, and the Cholesky factor of the kernel matrix; rows that are not valid stand alone."""
+    gram = jnp.where(valid[:, None] & valid[None, :], jnp.exp(-distance / (2 * length**2)), 0)
+    factor = jnp.linalg.cholesky(gram + jnp.diag(jnp.where(valid, noise, 1.0)))
+    return jax.scipy.linalg.cho_solve((factor, True), y), factor
 
 
 def _median_distance(distance, valid):

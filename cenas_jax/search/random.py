@@ -39,7 +39,7 @@ def random_search(space: SearchSpace, *, isomorphs_differ: bool = False) -> Sear
         evaluated = taken.mark(state.evaluated, candidates.codes, candidates.valid)
         return RandomState(evaluated), RandomInfo(jnp.zeros((), jnp.int32))
 
-    return Searcher(lambda key: RandomState(taken.empty()), ask, rank, tell)
+    return Searcher(lambda key: RandomState(taken.empty()), lambda state: state, ask, rank, tell)
 
 
 class TakenMask:

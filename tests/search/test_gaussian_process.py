@@ -10,13 +10,17 @@ import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
-from cenas_jax.search.gaussian_process import GRID, posterior_median
+from cenas_jax.search.gaussian_process import GRID, fit_correction, no_correction, posterior_median, resized
 from cenas_jax.spaces import tabular_space
 
 SPACE = tabular_space("small", (("a", "b", "c", "d", "e"),) * 4)
 CODES = np.asarray(SPACE.codes(jnp.arange(SPACE.size)))
 ONE_HOT = np.asarray(SPACE.one_hot(jnp.asarray(CODES)), np.float64)
-posterior = jax.jit(posterior_median)
+
+
+@jax.jit
+def posterior(one_hot, estimate, target, valid, query_one_hot, query):
+    return posterior_median(fit_correction(one_hot, estimate, target, valid), one_hot, query_one_hot, query)
 
 
 def problem(seed: int, rows: int = 40, queries: int = 60):
@@ -121,6 +125,19 @@ def test_exact_estimates_are_returned_as_they_are():
 def test_without_any_row_the_median_is_zero():
     one_hot, known, values, valid, *rest = as_arguments(*problem(3))
     np.testing.assert_array_equal(posterior(one_hot, known, values, jnp.zeros_like(valid), *rest), 0)
+    np.testing.assert_array_equal(posterior_median(no_correction(len(valid)), one_hot, *rest), 0)
+
+
+def test_a_fit_of_more_rows_than_the_grid_sees_and_kept_in_a_larger_array_predicts_as_well():
+    """Which pair is best is decided by the first 128 rows; the fit itself takes all of them."""
+    train, query, target, estimate = problem(7, 400, 100)
+    one_hot, known, values, valid, query_one_hot, guess = as_arguments(train, query, target, estimate, pad=12)
+    fitted = jax.jit(fit_correction)(one_hot, known, values, valid)
+    median = posterior_median(fitted, one_hot, query_one_hot, guess)
+    few = posterior(*as_arguments(train[:128], query, target, estimate))
+    wrong, wrong_by_few = (np.abs(np.asarray(guessed) - target[query]).mean() for guessed in (median, few))
+    assert wrong < wrong_by_few
+    np.testing.assert_array_equal(resized(resized(fitted, 512), 412).weights, fitted.weights)
 
 
 def test_equal_targets_and_equal_estimates_are_no_trouble():

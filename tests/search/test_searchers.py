@@ -102,6 +102,7 @@ def test_a_tiny_space_is_used_up_and_then_nothing_is_valid(kind):
 
     @jax.jit
     def round_(key, state):
+        state = searcher.fit(state)
         codes, valid = searcher.ask(key, state, 4, *NOTHING)
         index = TINY.index(codes)
         state, info = searcher.tell(state, candidates(TINY, index, valid), objectives[index])
@@ -125,6 +126,7 @@ def test_pending_architectures_are_not_proposed(kind):
         candidates(TINY, jnp.arange(5)),
         jnp.ones((5, 2)) * jnp.asarray([[50.0, -9.0]]),
     )
+    state = searcher.fit(state)
     pending = TINY.codes(jnp.arange(5, 12))
     waiting = jnp.arange(7) < 6  # the last one is no architecture at all
     codes, valid = jax.jit(searcher.ask, static_argnums=2)(jax.random.key(1), state, 27, pending, waiting)
@@ -138,6 +140,7 @@ def test_failed_evaluations_are_never_proposed_again(kind):
     failed = jnp.arange(14)
     objectives = synthetic_benchmark(2, TINY).table.objectives[:14].at[::2, 0].set(jnp.nan).at[1::4].set(jnp.nan)
     state, _ = searcher.tell(searcher.init(jax.random.key(0)), candidates(TINY, failed), objectives)
+    state = searcher.fit(state)
     codes, valid = searcher.ask(jax.random.key(1), state, 20, *NOTHING)
     assert sorted(np.asarray(TINY.index(codes))[np.asarray(valid)].tolist()) == list(range(14, 27))
     rows, real = searcher.rank(jax.random.key(2), state, Candidates(codes, jnp.zeros((20, 2)), valid), 20)
@@ -152,6 +155,7 @@ def test_an_exhausted_region_relaxes_its_deepest_constraint_first():
     key = jax.random.key(0)
     evaluated = jax.random.permutation(key, SMALL.size)[:40]
     told, _ = jax.jit(searcher.tell)(searcher.init(key), candidates(SMALL, evaluated), table.objectives[evaluated])
+    told = jax.jit(searcher.fit)(told)
     ask = jax.jit(searcher.ask, static_argnums=2)
     no_codes = jnp.zeros((0, 4), jnp.int32)
 
@@ -189,7 +193,7 @@ def test_overflow_is_reported_and_what_overflowed_stays_taken():
     assert int(info.overflow) == 0
     state, info = searcher.tell(state, candidates(TINY, jnp.arange(6, 12), jnp.arange(6) != 2), jnp.ones((6, 2)))
     assert int(info.overflow) == 3 and int(state.archive.count) == 8
-    codes, valid = searcher.ask(jax.random.key(1), state, 27, *NOTHING)
+    codes, valid = searcher.ask(jax.random.key(1), searcher.fit(state), 27, *NOTHING)
     assert sorted(np.asarray(TINY.index(codes))[np.asarray(valid)].tolist()) == [8, *range(12, 27)]
 
 
@@ -199,6 +203,9 @@ def test_compiled_equals_not_compiled(kind):
     table = synthetic_benchmark(4, TINY).table
     evaluated = jnp.asarray([0, 4, 8, 9, 13, 17, 20, 24])
     state, _ = searcher.tell(searcher.init(jax.random.key(0)), candidates(TINY, evaluated), table.objectives[evaluated])
+    unfitted, state = state, jax.jit(searcher.fit)(state)
+    for fitted, plain in zip(jax.tree.leaves(state), jax.tree.leaves(searcher.fit(unfitted)), strict=True):
+        np.testing.assert_allclose(fitted, plain, rtol=1e-3, atol=1e-4)
     ask = jax.jit(searcher.ask, static_argnums=2)
     codes, valid = ask(jax.random.key(3), state, 6, *NOTHING)
     plain_codes, plain_valid = searcher.ask(jax.random.key(3), state, 6, *NOTHING)
@@ -225,8 +232,10 @@ def test_a_search_as_a_scan_equals_a_loop():
         state, candidates(SMALL, first)._replace(estimates=table.estimates[first]), table.objectives[first]
     )
     ask, rank = jax.jit(searcher.ask, static_argnums=2), jax.jit(searcher.rank, static_argnums=3)
+    fit = jax.jit(searcher.fit)
     for step in range(5):
         key_ask, key_rank = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, 2), step))
+        state = fit(state)
         codes, valid = ask(key_ask, state, 15, no_codes, NOTHING[1])
         screened = Candidates(codes, table.estimates[SMALL.index(codes)], valid)
         rows, real = rank(key_rank, state, screened, 5)

@@ -1,14 +1,16 @@
 """LaMOO as an ask/tell searcher: partition by what was evaluated, draw in the best region, rank what was screened."""
 
+import functools
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Int8
 
 from cenas_jax.pareto import Archive, archive_add, archive_init, archive_valid
-from cenas_jax.search.base import Candidates, Searcher, at_smallest_size
-from cenas_jax.search.gaussian_process import posterior_median
+from cenas_jax.search.base import Candidates, Searcher, at_smallest_size, shared_maximum
+from cenas_jax.search.gaussian_process import Correction, fit_correction, no_correction, posterior_median, resized
 from cenas_jax.search.lamoo.svm import Kernel, make_kernel
 from cenas_jax.search.lamoo.tree import PartitionInfo, Region, TreeConfig, partition, region_depth
 from cenas_jax.search.random import TakenMask, first_valid
@@ -35,11 +37,14 @@ class LamooConfig:
 
 
 class LamooState(NamedTuple):
-    """What was evaluated, and the region found from it."""
+    """What was evaluated, and what the last fit learnt from it."""
 
     archive: Archive
     estimates: Float[Array, "capacity m"]  # of the archive's rows; NaN where never screened
     evaluated: Bool[Array, " size"]
+    news: Bool[Array, ""]  # told since the last fit
+    depth: Int8[Array, " size"]  # constraints of the best region that an architecture satisfies, from the root on
+    corrections: tuple[Correction, ...]  # of every objective; none unless the choice is by corrected estimates
 
 
 class LamooInfo(NamedTuple):
@@ -62,13 +67,43 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
 
     def init(key):
         archive = archive_init(config.capacity, len(space.num_choices), num_objectives)
-        return LamooState(archive, jnp.full_like(archive.objectives, jnp.nan), taken.empty())
+        corrections = ()
+        if config.choice == "corrected":
+            corrections = (no_correction(config.capacity),) * num_objectives
+        return LamooState(
+            archive,
+            jnp.full_like(archive.objectives, jnp.nan),
+            taken.empty(),
+            jnp.zeros((), bool),
+            jnp.full(space.size, config.tree.depth, jnp.int8),  # nothing is known: the region is the space
+            corrections,
+        )
+
+    def fit(state: LamooState) -> LamooState:
+        return jax.lax.cond(shared_maximum(state.news.astype(jnp.int32)) > 0, learn, lambda state: state, state)
+
+    def learn(state: LamooState) -> LamooState:
+        archive = state.archive
+        static = space_static[space.index(archive.codes)]
+        region, _ = best_region(space, kernel, archive, static, reference_point, config.tree)
+        depth = region_depth(kernel, region, space_static).astype(jnp.int8)
+        corrections = ()
+        if config.choice == "corrected":
+            columns = zip(state.estimates.T, archive.objectives.T, strict=True)
+            corrections = tuple(
+                at_smallest_size(archive.count, config.capacity, functools.partial(correct, archive, known, target))
+                for known, target in columns
+            )
+        return state._replace(news=jnp.zeros_like(state.news), depth=depth, corrections=corrections)
+
+    def correct(archive: Archive, known, target, size: int) -> Correction:
+        """The correction by the first `size` rows of the archive, which hold all evaluations."""
+        one_hot, valid = space.one_hot(archive.codes[:size]), archive_valid(archive)[:size]
+        return resized(fit_correction(one_hot, known[:size], target[:size], valid), config.capacity)
 
     def ask(key, state, n, pending_codes, pending_valid):
-        static = space_static[space.index(state.archive.codes)]
-        region, _ = best_region(space, kernel, state.archive, static, reference_point, config.tree)
         occupied = taken.mark(state.evaluated, pending_codes, pending_valid)
-        depth = jnp.where(taken.spread(occupied), -1, region_depth(kernel, region, space_static))
+        depth = jnp.where(taken.spread(occupied), -1, state.depth)
         left = jnp.stack([(depth >= least).sum() for least in range(config.tree.depth + 1)])
         least = jnp.max(jnp.where(left >= n, jnp.arange(config.tree.depth + 1), 0))
         positions, valid = taken.draw(key, depth >= least, n)
@@ -85,10 +120,8 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
         """Greedy hypervolume gain of corrected estimates; `size` rows of the archive hold all evaluations."""
         objectives, evaluated = state.archive.objectives[:size], archive_valid(state.archive)[:size]
         one_hot, query = space.one_hot(state.archive.codes[:size]), space.one_hot(candidates.codes)
-        columns = zip(state.estimates[:size].T, objectives.T, candidates.estimates.T, strict=True)
-        predicted = [
-            posterior_median(one_hot, known, target, evaluated, query, guess) for known, target, guess in columns
-        ]
+        columns = zip(state.corrections, candidates.estimates.T, strict=True)
+        predicted = [posterior_median(resized(fitted, size), one_hot, query, guess) for fitted, guess in columns]
         return by_hypervolume_gain(
             jnp.stack(predicted, axis=1), candidates.valid, objectives, evaluated, reference_point, n
         )
@@ -99,9 +132,10 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
             jnp.where(candidates.valid, state.archive.count + jnp.cumsum(candidates.valid) - 1, config.capacity)
         ].set(candidates.estimates, mode="drop")
         evaluated = taken.mark(state.evaluated, candidates.codes, candidates.valid)
-        return LamooState(archive, estimates, evaluated), LamooInfo(overflow)
+        news = state.news | candidates.valid.any()
+        return state._replace(archive=archive, estimates=estimates, evaluated=evaluated, news=news), LamooInfo(overflow)
 
-    return Searcher(init, ask, rank, tell)
+    return Searcher(init, fit, ask, rank, tell)
 
 
 def best_region(
