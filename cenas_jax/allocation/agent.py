@@ -1,10 +1,12 @@
 """The learned policy: a network that sees an observation and answers with a distribution over evaluation slots.
 
 One set of weights serves any number of slots, grid and budget: what it sees has no scale, and its actions are shares of
-the slots beside what the budget affords.
+the slots beside what the budget affords. It starts from the greedy plan (`policies.greedy_slots`) and learns where to
+leave it (residual policy learning, Silver et al. 2018): the plan takes most of the benefit of carbon awareness, and
+what is left is too little to be found from nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -14,12 +16,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from cenas_jax.allocation.environment import Observation
-from cenas_jax.allocation.policies import DAY_H, Policy
+from cenas_jax.allocation.policies import DAY_H, Policy, greedy_slots
 from cenas_jax.nets import ActorCriticConfig, actor_critic
 
 SMALLEST_SHARE, LARGEST_SHARE = 1e-3, 0.8
 """Bounds of the affordable share as an agent sees it; near 1 a logit would hold an untrained agent fast."""
-INPUTS, SPLIT_FEATURES = 16 + DAY_H, 6
+PLAN_BOUNDS = 0.02, 0.98
+"""Bounds of a plan's share that a continuous action starts from."""
+PLANS = (0.0, 0.3, 1.0)
+"""`diminishing` of the greedy plans that an agent sees; it starts from the first."""
+PLAN_DISTANCE = 16.0
+"""Unit in which the distance of a share from a plan is measured: an eighth of the slots is worth 2."""
+INPUTS, SPLIT_FEATURES = 17 + DAY_H + len(PLANS), 6 + len(PLANS)
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,18 @@ class AgentConfig:
 
     action: Literal["discrete", "continuous"] = "discrete"
     """discrete: a categorical over 0..slots. continuous: a normal of the share's logit, rounded to slots."""
+    anchor: float = 1.0
+    """How firmly an untrained agent holds to the greedy plan; 0: not at all. A continuous one only starts from it."""
     network: ActorCriticConfig = field(default_factory=ActorCriticConfig)
+
+
+class View(NamedTuple):
+    """What an agent makes of an observation before any weight."""
+
+    inputs: Float[Array, " inputs"]
+    affordable_share: Float[Array, ""]
+    plans: Float[Array, " plans"]
+    """Shares of the slots that evaluate now under the greedy plans."""
 
 
 class Scaling(NamedTuple):
@@ -49,8 +68,9 @@ class Agent(NamedTuple):
     """Pure functions under `jit` and `vmap`; what `ppo` trains."""
 
     init: Callable[[Key[Array, ""]], AgentParams]
-    evaluate: Callable[[AgentParams, Observation], tuple[Any, Float[Array, ""]]]
-    """`(params, observation) -> (distrax distribution of actions, value)`."""
+    view: Callable[[Observation], View]
+    evaluate: Callable[[AgentParams, View], tuple[Any, Float[Array, ""]]]
+    """`(params, view) -> (distrax distribution of actions, value)`."""
     evaluation_slots: Callable[..., Int[Array, ""]]
     """`(action, key=None) -> slots that evaluate`. With a key a share between two splits is one or the other by chance,
     so that what an action is worth has no plateaus to be stuck on; without, the nearest."""
@@ -65,12 +85,20 @@ def agent(config: AgentConfig, slots: int) -> Agent:
         inputs = jnp.zeros(INPUTS)
         return AgentParams(network.init(key, inputs), Scaling(jnp.zeros(()), inputs, inputs))
 
-    def evaluate(params, observation):
-        inputs = normalised(params.scaling, inputs_of(observation))
-        actor, value = network.apply(params.weights, inputs)
+    def view(observation) -> View:
+        later = _ahead(observation)[1:]
+        plans = [greedy_slots(slots, diminishing, observation, later) / slots for diminishing in PLANS]
+        return View(inputs_of(observation, plans), observation.affordable_share, jnp.stack(plans))
+
+    def evaluate(params, view: View):
+        actor, value = network.apply(params.weights, normalised(params.scaling, view.inputs))
         if discrete:
-            return distrax.Categorical(logits=split_features(observation, slots) @ actor), value
-        return distrax.Normal(_logit(observation.affordable_share) + actor[0], jnp.exp(actor[1] - 0.5)), value
+            features = split_features(view, slots)
+            return distrax.Categorical(logits=features @ actor - config.anchor * features[:, -len(PLANS)]), value
+        if config.anchor > 0:
+            return distrax.Normal(_logit(view.plans[0], *PLAN_BOUNDS) + actor[0], jnp.exp(actor[1] - 0.5)), value
+        start = _logit(view.affordable_share, SMALLEST_SHARE, LARGEST_SHARE)
+        return distrax.Normal(start + actor[0], jnp.exp(actor[1] - 0.5)), value
 
     def evaluation_slots(action, key=None):
         if discrete:
@@ -78,14 +106,14 @@ def agent(config: AgentConfig, slots: int) -> Agent:
         up = 0.5 if key is None else jax.random.uniform(key)
         return jnp.floor(slots * jax.nn.sigmoid(action) + up).astype(jnp.int32)
 
-    return Agent(init, evaluate, evaluation_slots)
+    return Agent(init, view, evaluate, evaluation_slots)
 
 
 def agent_policy(agent: Agent, *, sample: bool = False) -> Policy:
     """The agent as a policy: its most likely action, or one drawn. The policy's params are `AgentParams`."""
 
     def act(key, params, observation):
-        distribution, _ = agent.evaluate(params, observation)
+        distribution, _ = agent.evaluate(params, agent.view(observation))
         if not sample:
             return agent.evaluation_slots(distribution.mode()), params
         key_action, key_round = jax.random.split(key)
@@ -94,18 +122,9 @@ def agent_policy(agent: Agent, *, sample: bool = False) -> Policy:
     return Policy(init=lambda params: params, act=act)
 
 
-def inputs_of(observation: Observation) -> Float[Array, " inputs"]:
-    """The observation as a vector: its scalars, this hour's place among the next 24 h, and these hours.
-
-    Hours ahead are as forecast, or as the same hours of yesterday where there is no forecast. `ValueError` where
-    neither reaches over 24 h.
-    """
-    ahead = observation.relative_forecast if observation.relative_forecast.shape[0] else observation.relative_past
-    if ahead.shape[0] < DAY_H:
-        raise ValueError(
-            f"a learned policy looks {DAY_H} h ahead: give a window or forecast of as many hours, not {ahead.shape[0]}"
-        )
-    ahead = ahead[:DAY_H] if observation.relative_forecast.shape[0] else ahead[-DAY_H:]
+def inputs_of(observation: Observation, plans: Sequence[Float[Array, ""]]) -> Float[Array, " inputs"]:
+    """The observation as a vector: its scalars, this hour's place among the next 24 h, the plans, and these hours."""
+    ahead = _ahead(observation)
     width = observation.highest_ratio - observation.lowest_ratio
     now = observation.lowest_ratio + observation.relative_intensity * width
     ratio = observation.lowest_ratio + ahead * width
@@ -114,6 +133,7 @@ def inputs_of(observation: Observation) -> Float[Array, " inputs"]:
         jnp.log1p(observation.remaining_h),
         observation.remaining_carbon_share,
         jnp.log(jnp.maximum(observation.affordable_share, SMALLEST_SHARE)),
+        observation.sampling_cost_ratio,
         observation.relative_intensity,
         now,
         observation.lowest_ratio,
@@ -126,17 +146,35 @@ def inputs_of(observation: Observation) -> Float[Array, " inputs"]:
         observation.queue_fill,
         observation.half_finished_share,
         observation.supernet_share,
+        *plans,
     ]
     return jnp.concatenate([jnp.stack(scalars), ratio])
 
 
-def split_features(observation: Observation, slots: int) -> Float[Array, "splits features"]:
-    """What tells the splits 0..slots apart: their share, and their size beside what the budget affords."""
+def _ahead(observation: Observation) -> Float[Array, " 24"]:
+    """Relative intensity of the next 24 h, the present one first: as forecast, or as the same hours of yesterday where
+    there is no forecast. `ValueError` where neither reaches over 24 h.
+    """
+    forecast, past = observation.relative_forecast, observation.relative_past
+    if forecast.shape[0] >= DAY_H:
+        return forecast[:DAY_H]
+    if forecast.shape[0] or past.shape[0] < DAY_H:
+        reach = forecast.shape[0] or past.shape[0]
+        raise ValueError(
+            f"a learned policy looks {DAY_H} h ahead: give a window or forecast of as many hours, not {reach}"
+        )
+    return past[-DAY_H:]
+
+
+def split_features(view: View, slots: int) -> Float[Array, "splits features"]:
+    """What tells the splits 0..slots apart: their share, their size beside what the budget affords, and their distance
+    from the plans."""
     split = jnp.arange(slots + 1.0)
     share = split / slots
-    affordable = jnp.log((split + 0.5) / (observation.affordable_share * slots + 0.5))
+    affordable = jnp.log((split + 0.5) / (view.affordable_share * slots + 0.5))
     columns = [share, share**2, jnp.sqrt(share), split == 0, affordable, affordable**2]
-    return jnp.stack([column * 1.0 for column in columns], axis=1)
+    distance = [PLAN_DISTANCE * jnp.abs(share - plan) for plan in view.plans]
+    return jnp.stack([column * 1.0 for column in (*columns, *distance)], axis=1)
 
 
 def normalised(scaling: Scaling, inputs: Float[Array, " inputs"]) -> Float[Array, " inputs"]:
@@ -157,6 +195,6 @@ def seen(scaling: Scaling, inputs: Float[Array, "n inputs"], valid: Bool[Array, 
     return Scaling(total, scaling.mean + change * share, scaling.squares + squares + change**2 * scaling.count * share)
 
 
-def _logit(share):
-    share = jnp.clip(share, SMALLEST_SHARE, LARGEST_SHARE)
+def _logit(share, lowest: float, highest: float):
+    share = jnp.clip(share, lowest, highest)
     return jnp.log(share) - jnp.log1p(-share)

@@ -49,9 +49,9 @@ def plain_policy(slots: int) -> Policy:
       way (CE-NAS's rule without learning).
     - `threshold`: all slots but one evaluate while the relative intensity is below `threshold`, otherwise one does.
     - `one-shot`: only sampling, until the reserve for evaluating the predicted front is all that is left.
-    - `yesterday-greedy`, `forecast-greedy`: spend the carbon that is left in the cheapest hours ahead, see `_greedy`;
-      these hours are taken to be as the same hours of yesterday, or as the observation's forecast (without one, the
-      present hour is all that is looked at).
+    - `yesterday-greedy`, `forecast-greedy`: spend the carbon that is left in the cheapest hours ahead, see
+      `greedy_slots`; these hours are taken to be as the same hours of yesterday, or as the observation's forecast
+      (without one, the present hour is all that is looked at).
     """
 
     def clamp(evaluation_slots):  # at least one slot each way, where there are two
@@ -71,10 +71,10 @@ def plain_policy(slots: int) -> Policy:
         return jnp.where(left <= params.reserve_share, slots, 0).astype(jnp.int32)
 
     def yesterday_greedy(params, observation):
-        return _greedy(slots, params, observation, observation.relative_past[-DAY_H + 1 :])
+        return greedy_slots(slots, params.diminishing, observation, observation.relative_past[-DAY_H + 1 :])
 
     def forecast_greedy(params, observation):
-        return _greedy(slots, params, observation, observation.relative_forecast[1:])
+        return greedy_slots(slots, params.diminishing, observation, observation.relative_forecast[1:])
 
     rules = (fixed, heuristic, threshold, one_shot, yesterday_greedy, forecast_greedy)
 
@@ -84,7 +84,9 @@ def plain_policy(slots: int) -> Policy:
     return Policy(init=lambda params: params, act=act)
 
 
-def _greedy(slots: int, params: PlainParams, observation: Observation, later: Float[Array, " hours"]) -> Int[Array, ""]:
+def greedy_slots(
+    slots: int, diminishing: Float[Array, ""] | float, observation: Observation, later: Float[Array, " hours"]
+) -> Int[Array, ""]:
     """Slots that evaluate now, so that what the budget affords until the end of the known hours does the most work.
 
     One slot for one hour does `v ** -diminishing` of work as the hour's v-th slot, and costs the hour's intensity.
@@ -97,13 +99,16 @@ def _greedy(slots: int, params: PlainParams, observation: Observation, later: Fl
     ratio = observation.lowest_ratio + relative * (observation.highest_ratio - observation.lowest_ratio)
     cost = jnp.maximum(ratio, 1e-3)
     within = jnp.arange(relative.shape[0]) < observation.remaining_h
-    worth = jnp.arange(1, slots + 1) ** -params.diminishing
-    per_carbon = jnp.where(within[:, None], worth[None] / cost[:, None], 0).reshape(-1)
-    order = jnp.argsort(-per_carbon, stable=True)
-    spent = jnp.cumsum(jnp.repeat(cost, slots)[order])
+    worth = jnp.arange(1.0, slots + 1) ** -diminishing
+    per_carbon = jnp.where(within[:, None], worth[None] / cost[:, None], 0)
+    # Of the steps in order, only those of the present hour matter, and what is spent on steps before them. A sum over
+    # all pairs, as XLA sorts slowly on CPUs.
+    mine = per_carbon[0]
+    earlier = jnp.arange(slots)[None, :] < jnp.arange(slots)[:, None]  # among equals, the present hour's first
+    before = (per_carbon[None] > mine[:, None, None]).at[:, 0].set(earlier)
+    spent = (before * cost[None, :, None]).sum(axis=(1, 2)) + cost[0]
     affordable = observation.affordable_share * slots * within.sum()
-    taken = (per_carbon[order] > 0) & (spent <= affordable * (1 + 1e-6))
-    return (taken & (order < slots)).sum(dtype=jnp.int32)
+    return ((mine > 0) & (spent <= affordable * (1 + 1e-6))).sum(dtype=jnp.int32)
 
 
 def plain_params(

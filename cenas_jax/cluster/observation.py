@@ -42,6 +42,9 @@ def observe(
         remaining_time_share=remaining_h / hours,
         remaining_carbon_share=jnp.clip(1 - used, 0, 1),
         affordable_share=jnp.clip(affordable_kwh / jnp.maximum(all_slots_kwh, 1e-9), 0, 1),
+        sampling_cost_ratio=jnp.asarray(
+            params.power.sampling_w / jnp.maximum(params.power.evaluation_w, 1e-9), jnp.float32
+        ),
         relative_intensity=_relative(now, low, high),
         relative_forecast=jnp.clip(_relative(forecast, low, high), FORECAST_LOWEST, FORECAST_HIGHEST),
         relative_past=jnp.where(jnp.isnan(known[:-1]), 0.5, _relative(known[:-1], low, high)),

@@ -26,8 +26,8 @@ class Searcher(NamedTuple):
     init: Callable[[Key[Array, ""]], SearcherState]
     """`(key) -> state`."""
     fit: Callable[[SearcherState], SearcherState]
-    """`(state) -> state` that has learnt from all that was told; `ask` and `rank` go by the last fit. Free where nothing
-    was told since."""
+    """`(state) -> state` that has learnt from all that was told; `ask` and `rank` go by the last fit. Free where
+    nothing was told since."""
     ask: Callable[..., tuple[Int[Array, "n d"], Bool[Array, " n"]]]
     """`(key, state, n, pending_codes[p, d], pending_valid[p]) -> (codes[n, d], valid[n])`: distinct architectures of
     the current region, never an evaluated or a pending (queued, running) one. Where fewer than `n` are left in the

@@ -103,7 +103,8 @@ def posterior_median(
 ) -> Float[Array, " c"]:
     """Posterior median of the target at the query architectures, in its unit; 0 where nothing was learnt.
 
-    `one_hot` are the rows of the fit, `query` the estimates of the query architectures. A NaN estimate counts as an average one. Where the correction is `exact`, estimates that are known are the answer.
+    `one_hot` are the rows of the fit, `query` the estimates of the query architectures. A NaN estimate counts as an
+    average one. Where the correction is `exact`, estimates that are known are the answer.
     """
     e = jnp.nan_to_num((query - correction.estimate_mean) / correction.estimate_deviation, nan=0.0)
     distance = _squared_distance(query_one_hot, e, one_hot, correction.estimate)

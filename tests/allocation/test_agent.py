@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from carbon_bandit import observe
 
+from cenas_jax.allocation import plain_params, plain_policy
 from cenas_jax.allocation.agent import (
     INPUTS,
     AgentConfig,
     Scaling,
     agent,
     agent_policy,
-    inputs_of,
     normalised,
     seen,
 )
@@ -33,17 +33,33 @@ def test_one_set_of_weights_serves_any_number_of_slots(action):
 
 def test_inputs_are_finite_and_the_forecast_takes_the_place_of_yesterday():
     yesterday = observe(jnp.float32(1.0), 3)._replace(relative_past=jnp.linspace(0, 1, 30))
-    inputs = inputs_of(yesterday)
+    view = agent(AgentConfig(), 8).view
+    inputs = view(yesterday).inputs
     assert inputs.shape == (INPUTS,) and jnp.isfinite(inputs).all()
     np.testing.assert_allclose(inputs[-24:], 0.5 + jnp.linspace(0, 1, 30)[-24:] * 1.5, rtol=1e-5)
     forecast = yesterday._replace(relative_forecast=jnp.linspace(1, 0, 48))
-    np.testing.assert_allclose(inputs_of(forecast)[-24:], 0.5 + jnp.linspace(1, 0, 48)[:24] * 1.5, rtol=1e-5)
-    np.testing.assert_array_equal(inputs_of(forecast)[:8], inputs[:8])
+    np.testing.assert_allclose(view(forecast).inputs[-24:], 0.5 + jnp.linspace(1, 0, 48)[:24] * 1.5, rtol=1e-5)
+    np.testing.assert_array_equal(view(forecast).inputs[:9], inputs[:9])
+
+
+def test_an_untrained_agent_follows_the_greedy_plan():
+    """And sees the hours ahead as yesterday had them, the present one aside."""
+    past = jnp.concatenate([jnp.full(8, 0.2), jnp.full(16, 0.9)])
+    for share, now in ((0.1, 0.0), (0.3, 0.0), (0.3, 1.0), (0.9, 0.0)):
+        seen_now = observe(jnp.float32(1.0), 3)._replace(
+            relative_past=past, relative_intensity=jnp.float32(now), affordable_share=jnp.float32(share)
+        )
+        params = plain_params("yesterday-greedy", 8)
+        greedy, _ = plain_policy(8).act(jax.random.key(0), params, seen_now)
+        for action in ("discrete", "continuous"):
+            untrained = agent(AgentConfig(action=action), 8)
+            slots, _ = agent_policy(untrained).act(None, untrained.init(jax.random.key(1)), seen_now)
+            assert abs(int(slots) - int(greedy)) <= (action == "continuous"), (action, share, now)
 
 
 def test_a_short_window_without_forecast_is_refused():
     with pytest.raises(ValueError, match="looks 24 h ahead: give a window or forecast of as many hours, not 12"):
-        inputs_of(observe(jnp.float32(1.0), 3)._replace(relative_past=jnp.zeros(12)))
+        agent(AgentConfig(), 8).view(observe(jnp.float32(1.0), 3)._replace(relative_past=jnp.zeros(12)))
 
 
 def test_moments_in_parts_are_those_of_the_whole():

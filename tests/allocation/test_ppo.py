@@ -14,6 +14,7 @@ from cenas_jax.allocation.ppo import (
     ppo,
     ppo_loss,
 )
+from cenas_jax.allocation.ppo.advantages import beside_replicas
 from cenas_jax.allocation.ppo.train import rollout
 from cenas_jax.nets import ActorCriticConfig
 
@@ -99,7 +100,7 @@ def test_losses_equal_numpy():
 
 
 def training(action, updates, environments=64):
-    trained = agent(AgentConfig(action=action), SLOTS)
+    trained = agent(AgentConfig(action=action, anchor=0.0), SLOTS)
     learner = ppo(carbon_bandit(), lambda key: (), trained, PPOConfig(environments=environments, steps=HOURS))
 
     def train(key, hyper):
@@ -111,7 +112,7 @@ def training(action, updates, environments=64):
 def share_of_the_optimum(trained, params):
     """What the most likely actions earn over all intensities, of the best that could be earned."""
     ratio = jnp.linspace(0.5, 2.0, 301)
-    acted = jax.vmap(lambda ratio: trained.evaluate(params, observe(ratio, 3))[0].mode())(ratio)
+    acted = jax.vmap(lambda ratio: trained.evaluate(params, trained.view(observe(ratio, 3)))[0].mode())(ratio)
     return worth(jax.vmap(trained.evaluation_slots)(acted), ratio).mean() / jax.vmap(best)(ratio).mean()
 
 
@@ -157,7 +158,28 @@ def test_one_compilation_the_same_bits_and_a_sweep_in_one_call():
     assert not jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), each[0], each[1]))
 
 
+def test_replicas_are_compared_with_each_other_while_they_run():
+    advantage = jnp.asarray([[1.0, 2.0], [3.0, 9.0], [5.0, 6.0], [5.0, 8.0]])
+    valid = jnp.asarray([[True, True], [True, False], [True, True], [True, True]])
+    expected = [[-1.0, 0.0], [1.0, 7.0], [0.0, -1.0], [0.0, 1.0]]  # 7: of a row that is over, and counts nothing
+    np.testing.assert_allclose(beside_replicas(advantage, valid, 2), expected)
+
+
+def test_replicas_share_a_task_and_its_draws_but_not_their_actions():
+    config = PPOConfig(environments=4, replicas=2, steps=HOURS, minibatches=1)
+    params = agent(SMALL, SLOTS).init(jax.random.key(2))
+    tasks, acts = jnp.repeat(jax.random.split(jax.random.key(0), 2), 2), jax.random.split(jax.random.key(1), 4)
+    played = jax.vmap(
+        lambda *keys: rollout(*keys, carbon_bandit(), lambda key: (), agent(SMALL, SLOTS), params, config)
+    )(tasks, acts)
+    intensity = played.view.inputs[:, :, 5]
+    np.testing.assert_array_equal(intensity[::2], intensity[1::2])
+    assert not (intensity[0] == intensity[2]).all() and not (played.action[0] == played.action[1]).all()
+
+
 def test_sizes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="8 environments are no multiple of 3 replicas"):
+        PPOConfig(environments=8, replicas=3)
     with pytest.raises(ValueError, match="3 environments x 5 steps must be a multiple of the 4 minibatches"):
         PPOConfig(environments=3, steps=5)
 
@@ -167,7 +189,8 @@ def test_the_next_value_is_that_of_what_a_step_led_to():
     params = agent(SMALL, SLOTS).init(jax.random.key(2))
     for bootstrap in (False, True):
         config = PPOConfig(environments=1, steps=HOURS, minibatches=1, bootstrap_truncated=bootstrap)
-        played = rollout(jax.random.key(1), carbon_bandit(), lambda key: (), agent(SMALL, SLOTS), params, config)
+        keys = jax.random.key(1), jax.random.key(2)
+        played = rollout(*keys, carbon_bandit(), lambda key: (), agent(SMALL, SLOTS), params, config)
         np.testing.assert_array_equal(played.next_value[:-1], played.value[1:])
         np.testing.assert_array_equal(played.terminated, [False] * (HOURS - 1) + [not bootstrap])
         np.testing.assert_array_equal(played.truncated, [False] * (HOURS - 1) + [bootstrap])

@@ -33,3 +33,12 @@ def generalised_advantages(
 
     _, advantages = jax.lax.scan(back, jnp.zeros_like(error[0]), (error, keep), reverse=True)
     return advantages
+
+
+def beside_replicas(
+    advantage: Float[Array, "episodes T"], valid: Bool[Array, "episodes T"], replicas: int
+) -> Float[Array, "episodes T"]:
+    """Less their mean over the replicas that still run, `replicas` episodes in a row being of one task."""
+    grouped, counts = (part.reshape(-1, replicas, part.shape[1]) for part in (advantage, valid))
+    mean = jnp.where(counts, grouped, 0).sum(axis=1) / jnp.maximum(counts.sum(axis=1), 1)
+    return (grouped - mean[:, None]).reshape(advantage.shape)

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from cenas_jax.allocation.agent import Agent, AgentParams, inputs_of, seen
-from cenas_jax.allocation.environment import Environment, Observation
-from cenas_jax.allocation.ppo.advantages import generalised_advantages
+from cenas_jax.allocation.agent import Agent, AgentParams, View, seen
+from cenas_jax.allocation.environment import Environment
+from cenas_jax.allocation.ppo.advantages import beside_replicas, generalised_advantages
 from cenas_jax.allocation.ppo.losses import LossTerms, ppo_loss
 
 
@@ -26,6 +26,9 @@ class PPOConfig:
 
     environments: int = 32
     """Episodes an update, side by side."""
+    replicas: int = 1
+    """Episodes of the same task and the same draws of the search. Their mean advantage at an interval is taken from
+    each one's, as tasks differ far more than actions do (GRPO, Shao et al. 2024, beside a critic)."""
     steps: int = 80
     """Intervals of an episode at most; it must be over by then, or counts as cut off there."""
     epochs: int = 4
@@ -35,6 +38,8 @@ class PPOConfig:
     False: that is the end of the task, as observations tell how much time is left."""
 
     def __post_init__(self):
+        if self.environments % self.replicas:
+            raise ValueError(f"PPOConfig: {self.environments} environments are no multiple of {self.replicas} replicas")
         if self.environments * self.steps % self.minibatches:
             raise ValueError(
                 f"PPOConfig: {self.environments} environments x {self.steps} steps must be a multiple of the "
@@ -87,7 +92,7 @@ class PPO(NamedTuple):
 class Rollout(NamedTuple):
     """One episode, a row an interval; rows after its end are not valid."""
 
-    observation: Observation
+    view: View
     action: Array
     log_prob: Float[Array, " T"]
     value: Float[Array, " T"]
@@ -111,9 +116,12 @@ def ppo(environment: Environment, draw_task: Callable[[Key[Array, ""]], Any], ag
         return PPOState(jnp.zeros((), jnp.int32), params, adam.init(params.weights))
 
     def update(state: PPOState, key, hyper: Hyperparameters):
-        key_play, key_learn = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, 1), state.step))
-        keys = jax.random.split(key_play, config.environments)
-        played = jax.vmap(lambda key: rollout(key, environment, draw_task, agent, state.params, config))(keys)
+        key_task, key_act, key_learn = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, 1), state.step), 3)
+        tasks = jnp.repeat(jax.random.split(key_task, config.environments // config.replicas), config.replicas)
+        acts = jax.random.split(key_act, config.environments)
+        played = jax.vmap(lambda *keys: rollout(*keys, environment, draw_task, agent, state.params, config))(
+            tasks, acts
+        )
         advantage = jax.vmap(generalised_advantages, (0, 0, 0, 0, 0, None, None))(
             played.reward,
             played.value,
@@ -123,15 +131,17 @@ def ppo(environment: Environment, draw_task: Callable[[Key[Array, ""]], Any], ag
             jnp.asarray(hyper.discount, jnp.float32),
             jnp.asarray(hyper.decay, jnp.float32),
         )
+        target = advantage + played.value
+        if config.replicas > 1:
+            advantage = beside_replicas(advantage, played.valid, config.replicas)
         rows = jax.tree.map(
             lambda part: part.reshape(config.environments * config.steps, *part.shape[2:]),
-            (played, advantage, advantage + played.value),
+            (played, advantage, target),
         )
         left = jnp.clip(1 - state.step / hyper.last_update, 0, 1)
         now = hyper._replace(learning_rate=hyper.learning_rate * left, entropy=hyper.entropy * left)
         weights, optimiser, terms = learn(state, key_learn, rows, now)
-        inputs = jax.vmap(inputs_of)(rows[0].observation)
-        params = AgentParams(weights, seen(state.params.scaling, inputs, rows[0].valid))
+        params = AgentParams(weights, seen(state.params.scaling, rows[0].view.inputs, rows[0].valid))
         metrics = Metrics(
             jnp.where(played.valid, played.reward, 0).sum(axis=1).mean(),
             played.valid.sum(axis=1).mean(),
@@ -162,11 +172,11 @@ def ppo(environment: Environment, draw_task: Callable[[Key[Array, ""]], Any], ag
     def loss(weights, scaling, batch, hyper):
         played, advantage, target = batch
 
-        def again(observation, action):
-            distribution, value = agent.evaluate(AgentParams(weights, scaling), observation)
+        def again(view, action):
+            distribution, value = agent.evaluate(AgentParams(weights, scaling), view)
             return distribution.log_prob(action), value, distribution.entropy()
 
-        log_prob, value, entropy = jax.vmap(again)(played.observation, played.action)
+        log_prob, value, entropy = jax.vmap(again)(played.view, played.action)
         terms = ppo_loss(
             log_prob,
             played.log_prob,
@@ -183,22 +193,25 @@ def ppo(environment: Environment, draw_task: Callable[[Key[Array, ""]], Any], ag
     return PPO(init, update)
 
 
-def rollout(key, environment: Environment, draw_task, agent: Agent, params: AgentParams, config: PPOConfig) -> Rollout:
-    """One episode with a task drawn for it."""
-    key_task, key_reset, key_act = jax.random.split(key, 3)
+def rollout(
+    key, key_act, environment: Environment, draw_task, agent: Agent, params: AgentParams, config: PPOConfig
+) -> Rollout:
+    """One episode with a task drawn for it. `key`: of the task and of what happens in it; `key_act`: of the actions."""
+    key_task, key_reset = jax.random.split(key)
     task = draw_task(key_task)
     state, observation = environment.reset(key_reset, task)
 
     def interval(carry, number):
         state, observation, valid = carry
-        distribution, value = agent.evaluate(params, observation)
+        view = agent.view(observation)
+        distribution, value = agent.evaluate(params, view)
         key_action, key_round = jax.random.split(jax.random.fold_in(key_act, number))
         action = distribution.sample(seed=key_action)
         state, step = environment.step(state, agent.evaluation_slots(action, key_round), task)
         over = step.terminated if config.bootstrap_truncated else step.terminated | step.truncated
         cut = (step.truncated | (number == config.steps - 1)) & ~over
         row = Rollout(
-            observation=observation,
+            view=view,
             action=action,
             log_prob=distribution.log_prob(action),
             value=value,
@@ -212,5 +225,5 @@ def rollout(key, environment: Environment, draw_task, agent: Agent, params: Agen
 
     start = (state, observation, jnp.ones((), bool))
     (_, final, _), rows = jax.lax.scan(interval, start, jnp.arange(config.steps))
-    _, last = agent.evaluate(params, final)
+    _, last = agent.evaluate(params, agent.view(final))
     return rows._replace(next_value=jnp.append(rows.value[1:], last))
