@@ -18,6 +18,10 @@ from cenas_jax.carbon.trace import Factor, GapPolicy
 
 POLICIES = ("vanilla", "heuristic", "threshold", "one-shot", "yesterday-greedy", "forecast-greedy")
 """Names of plain policies, beside `fixed-V`."""
+LEARNED_POLICIES = ("ce-nas", "ce-nas-continuous")
+"""Policies trained by PPO that ship with the package; a file (.npz) of `cenas policy train` is one, too."""
+LEARNED_WINDOW_H = 24
+"""Hours that a learned policy looks ahead, by yesterday or by the forecast."""
 PAPER_START = "2021-07-02T06:00Z"
 """Where the CE-NAS experiments begin on their trace."""
 NAS_BENCH_201_OBJECTIVES, NAS_BENCH_201_ESTIMATE = ("c10_test_200", "c10_edgegpu_energy"), "one-shot"
@@ -30,7 +34,7 @@ SYNTHETIC_ESTIMATE = "noise-0.5"
 @dataclass(frozen=True)
 class PolicyOptions:
     policy: tuple[str, ...] = ("vanilla", "heuristic", "one-shot")
-    """Policies: vanilla, fixed-V (V = 0..slots), heuristic, threshold, one-shot, yesterday-greedy, forecast-greedy."""
+    """vanilla, fixed-V (V: 0 to slots), heuristic, threshold, one-shot, yesterday-greedy, forecast-greedy, ce-nas."""
     threshold: float = 0.5
     """Policy threshold: evaluate below this relative intensity, 0 = lowest to 1 = highest of the window."""
     diminishing: float = 0.0
@@ -152,6 +156,28 @@ class PowerOptions:
 
 
 @dataclass(frozen=True)
+class PolicyTrainOptions:
+    action: Literal["discrete", "continuous"] = "discrete"
+    """discrete: one of 0..slots. continuous: a share of the slots."""
+    reward: Literal["budgeted", "paper"] = "budgeted"
+    """budgeted: growth of the log-hypervolume under a hard limit. paper: CE-NAS's sum of gain, carbon and work."""
+    updates: int = 40
+    """Updates by PPO."""
+    environments: int = 32
+    """Episodes an update, side by side."""
+    replicas: int = 4
+    """Of these, episodes of the same task, which are compared with each other."""
+    learning_rate: float = 1e-3
+    """At the start; it falls linearly to 0."""
+    entropy: float = 1e-3
+    """Weight of the entropy in the loss, at the start; it falls with the learning rate."""
+    decay: float = 0.98
+    """GAE's lambda."""
+    seed: int = 0
+    """Root of all random draws, and of which benchmarks are made."""
+
+
+@dataclass(frozen=True)
 class SimulateConfig:
     """Everything that decides the result of `cenas simulate`."""
 
@@ -183,6 +209,12 @@ def settled(config: SimulateConfig, environ: Mapping[str, str]) -> SimulateConfi
     `ValueError`, one line that names the option and the mend, for values that make no sense together or alone.
     """
     _check_policies(config.policies.policy, config.cluster.slots)
+    learned = [name for name in config.policies.policy if is_learned(name)]
+    if learned and config.grid.forecast == "none" and config.cluster.window_h < LEARNED_WINDOW_H:
+        raise ValueError(
+            f"--policy {learned[0]} looks {LEARNED_WINDOW_H} h ahead: give a --window-h from {LEARNED_WINDOW_H} on, or "
+            "a --forecast"
+        )
     if "forecast-greedy" in config.policies.policy and config.grid.forecast == "none":
         raise ValueError("--policy forecast-greedy needs a forecast: add --forecast yesterday, transformer, ...")
     _check_ranges(config)
@@ -207,6 +239,10 @@ def unknown_name(name: str, known: Iterable[str]) -> str:
     known = list(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     return f"{name!r} is unknown: " + (f"did you mean {' or '.join(near)}?" if near else f"choose {', '.join(known)}")
+
+
+def is_learned(policy: str) -> bool:
+    return policy in LEARNED_POLICIES or policy.endswith(".npz")
 
 
 def _settled_benchmark(options: BenchmarkOptions) -> BenchmarkOptions:
@@ -261,13 +297,18 @@ def _settled_power(options: PowerOptions) -> PowerOptions:
 
 def _check_policies(policies: tuple[str, ...], slots: int) -> None:
     if not policies:
-        raise ValueError(f"--policy: name at least one of {', '.join(POLICIES)}, fixed-V")
+        raise ValueError(f"--policy: name at least one of {', '.join((*POLICIES, *LEARNED_POLICIES))}, fixed-V")
     for name in policies:
         if name.startswith("fixed-") and name[6:].isdecimal():
             if int(name[6:]) > slots:
                 raise ValueError(f"--policy {name}: there are only {slots} slots: give fixed-0 to fixed-{slots}")
-        elif name not in POLICIES:
-            raise ValueError(f"--policy: {unknown_name(name, (*POLICIES, f'fixed-V (V = 0..{slots})'))}")
+        elif name.endswith(".npz"):
+            if not Path(name).is_file():
+                raise ValueError(f"--policy {name}: there is no such file: make one with cenas policy train")
+        elif name not in (*POLICIES, *LEARNED_POLICIES):
+            raise ValueError(
+                f"--policy: {unknown_name(name, (*POLICIES, *LEARNED_POLICIES, f'fixed-V (V = 0..{slots})'))}"
+            )
         if policies.count(name) > 1:
             raise ValueError(f"--policy {name}: named {policies.count(name)} times: name each only once")
 

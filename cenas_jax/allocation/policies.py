@@ -5,7 +5,7 @@ different rules run side by side in one `vmap`.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -35,6 +35,29 @@ class PlainParams(NamedTuple):
     """`one-shot`: evaluate once the remaining share of time or carbon has fallen to this."""
     diminishing: Float[Array, ""]
     """The greedy rules: the v-th slot of an hour is worth `v ** -diminishing` of the first; 0: as much."""
+
+
+def one_of(policies: Sequence[Policy]) -> Policy:
+    """Several policies behind one traced choice. Its params: `(place of the policy, the params of every policy)`."""
+
+    def init(params):
+        which, each = params
+        return which, tuple(policy.init(own) for policy, own in zip(policies, each, strict=True))
+
+    def act(key, state, observation):
+        which, states = state
+
+        def by(place: int):
+            def answer(states):
+                slots, own = policies[place].act(key, states[place], observation)
+                return slots, (*states[:place], own, *states[place + 1 :])
+
+            return answer
+
+        slots, states = jax.lax.switch(which, [by(place) for place in range(len(policies))], states)
+        return slots, (which, states)
+
+    return Policy(init, act)
 
 
 DAY_H = 24

@@ -11,10 +11,11 @@ from typing import Annotated, NoReturn
 import tyro
 
 from cenas_jax import __version__
-from cenas_jax.cli import data, forecast, simulate
+from cenas_jax.cli import data, forecast, policy, simulate
 from cenas_jax.cli.common import bad_input, keep_compiled_programs, refuse
 from cenas_jax.cli.data import Data
 from cenas_jax.cli.forecast import Forecast
+from cenas_jax.cli.policy import Policy
 from cenas_jax.cli.simulate import Simulate
 from cenas_jax.config import SimulateConfig
 from cenas_jax.runs.config_file import read_config
@@ -36,21 +37,24 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         sys.exit(130)
 
 
-def _run(command: Simulate | Data | Forecast) -> int:
+def _run(command: Simulate | Data | Forecast | Policy) -> int:
     if isinstance(command, Simulate):
         simulate.run(command)
         return 0
     with bad_input():
-        return data.run(command.command) if isinstance(command, Data) else forecast.run(command.command)
+        if isinstance(command, Data):
+            return data.run(command.command)
+        return policy.run(command.command) if isinstance(command, Policy) else forecast.run(command.command)
 
 
-def _parsed(arguments: list[str]) -> Simulate | Data | Forecast:
+def _parsed(arguments: list[str]) -> Simulate | Data | Forecast | Policy:
     with bad_input():
         start = Simulate(options=_config_file(arguments))
     commands = (
         Annotated[Simulate, tyro.conf.subcommand("simulate", default=start)]
         | Annotated[Data, tyro.conf.subcommand("data")]
         | Annotated[Forecast, tyro.conf.subcommand("forecast")]
+        | Annotated[Policy, tyro.conf.subcommand("policy")]
     )
     refusal = io.StringIO()
     try:

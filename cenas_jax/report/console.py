@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cenas_jax.carbon.ledger import ACTIVITIES
-from cenas_jax.report.tables import INTERVAL_METHOD, Estimate, summary
+from cenas_jax.report.tables import INTERVAL_METHOD, SAVINGS, Estimate, summary
 from cenas_jax.runs.simulation import SimulationRun
 
 _LABEL_WIDTH, _COLUMN_WIDTH = 24, 20
@@ -20,7 +20,8 @@ def print_run(console: Console, run: SimulationRun) -> None:
     for name in policies.policy:
         table.add_column(name, justify="right", no_wrap=True)
     results = summary(run)
-    for label, column, digits in _rows():
+    saved = [(f"  saved by {words}", column, 0) for column, words in SAVINGS.items() if "vanilla" in policies.policy]
+    for label, column, digits in [*_rows(), *saved]:
         table.add_row(label, *(f"{results[name][column].mean:,.{digits}f}" for name in policies.policy))
         if column == "hypervolume_share":
             table.add_row("  95 % interval", *(_interval(results[name][column]) for name in policies.policy))

@@ -5,6 +5,7 @@ Sums are float64 sums of the interval rows, so every table agrees with every oth
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from jaxtyping import Bool, Float64, Int
 from scipy.special import stdtrit
 
 from cenas_jax.carbon.ledger import ACTIVITIES
+from cenas_jax.carbon.savings import savings
 from cenas_jax.carbon.trace import HOUR
 from cenas_jax.runs.simulation import SimulationRun
 
@@ -35,8 +37,13 @@ def mean_with_interval(values: Float64[np.ndarray, " seeds"]) -> Estimate:
     return Estimate(mean, mean - half, mean + half)
 
 
+SAVINGS = {"less_work_g": "less work", "cheaper_work_g": "cheaper work", "later_work_g": "later work"}
+"""Columns that say where the difference to vanilla's emissions comes from, and their names."""
+
+
 def searches(run: SimulationRun) -> pd.DataFrame:
-    """One row a search: what it reached, and its energy_kwh and emissions_g in all and by activity."""
+    """One row a search: what it reached, its energy_kwh and emissions_g in all and by activity; where vanilla ran, also
+    how much less it emitted than vanilla with the same seed, by `carbon.savings`."""
     history = run.result.history
     columns = _by_search(run)
     columns["hypervolume_share"] = history.hypervolume_share[:, :, -1].ravel().astype(float)
@@ -47,6 +54,11 @@ def searches(run: SimulationRun) -> pd.DataFrame:
         sums = getattr(history.charge, quantity).sum(axis=2, dtype=np.float64).reshape(-1, len(ACTIVITIES))
         columns[quantity] = sums.sum(axis=1)
         columns |= {f"{activity}_{quantity}": sums[:, i] for i, activity in enumerate(ACTIVITIES)}
+    policies = run.inputs.config.policies.policy
+    if "vanilla" in policies:
+        vanilla = policies.index("vanilla")
+        saved = savings(run.result.ledger, jax.tree.map(lambda part: part[vanilla][None], run.result.ledger))
+        columns |= {name: np.asarray(getattr(saved, name), float).ravel() for name in SAVINGS}
     return pd.DataFrame(columns)
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,18 +11,22 @@ import numpy as np
 from jaxtyping import Bool
 
 from cenas_jax.allocation import plain_params, plain_policy
+from cenas_jax.allocation.policies import Policy, one_of
 from cenas_jax.benchmarks import Benchmark, SyntheticBenchmarkConfig, nas_bench_201_benchmark, synthetic_benchmark
 from cenas_jax.benchmarks.base import isomorphs_differ
 from cenas_jax.carbon.ledger import JOULES_PER_KWH
 from cenas_jax.cluster.simulated import INTERVAL_S, simulated_cluster
 from cenas_jax.cluster.simulation import SimulationResult, check_overflow, simulate
 from cenas_jax.cluster.state import ClusterConfig, ClusterParams
-from cenas_jax.config import SimulateConfig, synthetic_tau
+from cenas_jax.config import SimulateConfig, is_learned, synthetic_tau
 from cenas_jax.pareto import non_dominated_mask
 from cenas_jax.runs.inputs import Inputs
 from cenas_jax.search import LamooConfig, Searcher, lamoo_search, random_search
 from cenas_jax.search.lamoo import SVMConfig, TreeConfig
 from cenas_jax.spaces.nas_bench_201 import nas_bench_201
+
+if TYPE_CHECKING:
+    from cenas_jax.training.saved_policy import LearnedPolicy
 
 LARGEST_RESERVE_SHARE = 0.9
 SMALLEST_CAPACITY, SPARE_CAPACITY = 64, 1.5
@@ -81,18 +85,8 @@ def prepare(inputs: Inputs, benchmark: Benchmark) -> Simulation:
     environment = simulated_cluster(
         benchmark.space, benchmark.table, _searcher(config, benchmark, capacity), cluster, hours
     )
-    policy = plain_policy(slots)
     reserve_share = reserve_for_one_shot(inputs, benchmark)
-    named = [
-        plain_params(
-            name,
-            slots,
-            threshold=config.policies.threshold,
-            reserve_share=reserve_share,
-            diminishing=config.policies.diminishing,
-        )
-        for name in config.policies.policy
-    ]
+    policy, policy_params = _policies(config, reserve_share)
 
     def search(key, params, policy_params):
         return simulate(key, environment, policy, params, policy_params, hours)
@@ -113,7 +107,6 @@ def prepare(inputs: Inputs, benchmark: Benchmark) -> Simulation:
     )
     root = jax.random.key(config.policies.seed)
     keys = jax.vmap(lambda seed: jax.random.fold_in(root, seed))(jnp.arange(config.policies.seeds))
-    policy_params = jax.tree.map(lambda *values: jnp.stack(values), *named)
     return Simulation(inputs, benchmark, reserve_share, batch, (keys, params, policy_params))
 
 
@@ -157,6 +150,38 @@ def reserve_for_one_shot(inputs: Inputs, benchmark: Benchmark) -> float:
         energy_kwh / (budget.energy_kwh or math.inf),
     )
     return min(max(shares), LARGEST_RESERVE_SHARE)
+
+
+def _policies(config: SimulateConfig, reserve_share: float) -> tuple[Policy, Any]:
+    """All policies of the config as one, and their params, stacked."""
+    options, slots = config.policies, config.cluster.slots
+    learned = [name for name in options.policy if is_learned(name)]
+    policies, params = [plain_policy(slots)], []
+    if learned:
+        from cenas_jax.training.saved_policy import load_named  # with flax, which nothing else here needs
+
+        policies += [enclosed_policy(load_named(name), slots) for name in learned]
+    for name in options.policy:
+        plain = plain_params(
+            "fixed-0" if name in learned else name,
+            slots,
+            threshold=options.threshold,
+            reserve_share=reserve_share,
+            diminishing=options.diminishing,
+        )
+        which = jnp.asarray(1 + learned.index(name) if name in learned else 0, jnp.int32)
+        params.append((which, (plain, *((),) * len(learned))))
+    return one_of(policies), jax.tree.map(lambda *values: jnp.stack(values), *params)
+
+
+def enclosed_policy(learned: "LearnedPolicy", slots: int) -> Policy:
+    """A learned policy, its weights enclosed: its params are `()`."""
+    from cenas_jax.allocation.agent import agent, agent_policy
+
+    inner = agent_policy(agent(learned.config, slots))
+    return Policy(
+        lambda nothing: (), lambda key, nothing, observation: (inner.act(key, learned.params, observation)[0], ())
+    )
 
 
 def _searcher(config: SimulateConfig, benchmark: Benchmark, capacity: int) -> Searcher:

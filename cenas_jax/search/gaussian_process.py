@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from cenas_jax.search.base import shared_maximum
+
 GRID = tuple(itertools.product((1.0, 1.5, 2.0, 3.0, 4.0), (1e-3, 1e-2, 1e-1)))
 """Pairs of a length and a noise variance, relative to the amplitude."""
 MOST_ROWS = 128
@@ -76,6 +78,10 @@ def fit_correction(
     estimate_mean, estimate_deviation = _moments(estimate, known)
     e = jnp.where(known, (estimate - estimate_mean) / estimate_deviation, 0)
 
+    close = jnp.abs(estimate - target) <= 1e-5 * jnp.abs(target)
+    exact = known.any() & jnp.where(known, close, True).all()
+    grid = jnp.asarray(GRID, y.dtype)
+
     def choose():  # the pair of the greatest evidence
         rows = jnp.argsort(~valid, stable=True)[:MOST_ROWS]
         x, e_x, y_x, valid_x = one_hot[rows], e[rows], y[rows], valid[rows]
@@ -88,13 +94,12 @@ def fit_correction(
             value = -0.5 * count * jnp.log(amplitude) - jnp.where(valid_x, jnp.log(jnp.diag(factor)), 0).sum()
             return jnp.where(jnp.isfinite(value), value, -jnp.inf)
 
-        grid = jnp.asarray(GRID, y.dtype)
         return grid[jnp.argmax(jax.lax.map(evidence, grid))]
 
-    length, noise = choose()
+    # A cost from a table needs no correction, and no choice; in most batches of searches the cost is exact in all.
+    needed = shared_maximum((~exact).astype(jnp.int32)) > 0
+    length, noise = jnp.where(exact, grid[0], jax.lax.cond(needed, choose, lambda: grid[0]))
     weights, _ = _solve(_squared_distance(one_hot, e, one_hot, e), y, valid, length, noise)
-    close = jnp.abs(estimate - target) <= 1e-5 * jnp.abs(target)
-    exact = known.any() & jnp.where(known, close, True).all()
     return Correction(weights, e, length, best, scale, mean, deviation, estimate_mean, estimate_deviation, exact)
 
 

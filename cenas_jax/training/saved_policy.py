@@ -1,6 +1,7 @@
 """Learned allocation policies as files."""
 
 import dataclasses
+from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,8 @@ from cenas_jax.allocation.agent import AgentConfig, AgentParams, agent
 from cenas_jax.nets import ActorCriticConfig
 from cenas_jax.training.saved import Kind, load_learnt, save_learnt
 
+SHIPPED = ("ce-nas", "ce-nas-continuous")
+"""Names of the policies that ship with the package."""
 KIND = Kind("allocation policy", 1, "cenas policy train")
 
 
@@ -33,6 +36,14 @@ def load_policy(path: str | Path) -> LearnedPolicy:
 
     description, params = load_learnt(path, KIND, abstract)
     return LearnedPolicy(_config(description["config"]), params, description["info"])
+
+
+def load_named(name: str) -> LearnedPolicy:
+    """A policy that ships with the package (`SHIPPED`), or a file (.npz)."""
+    if name not in SHIPPED:
+        return load_policy(name)
+    with resources.as_file(resources.files("cenas_jax.training") / "shipped" / f"{name}.npz") as path:
+        return load_policy(path)
 
 
 def _config(document: dict[str, Any]) -> AgentConfig:
