@@ -112,7 +112,7 @@ def draw_task(tasks: PolicyTasks) -> Callable[[Key[Array, ""]], Task]:
                 forecast_g_per_kwh=_forecast(keys[7], keys[8], whole[WINDOW_H:]),
                 power=power,
                 budget=BudgetParams(hours=hours, carbon_g=share * full_g, energy_kwh=nothing, evaluations=nothing),
-                charge_initial_design=power.initial_design_w > 0,
+                charge_initial_design=jnp.asarray(power.initial_design_w) > 0,
             ),
         )
 

@@ -169,9 +169,11 @@ def test_replicas_share_a_task_and_its_draws_but_not_their_actions():
     config = PPOConfig(environments=4, replicas=2, steps=HOURS, minibatches=1)
     params = agent(SMALL, SLOTS).init(jax.random.key(2))
     tasks, acts = jnp.repeat(jax.random.split(jax.random.key(0), 2), 2), jax.random.split(jax.random.key(1), 4)
-    played = jax.vmap(
-        lambda *keys: rollout(*keys, carbon_bandit(), lambda key: (), agent(SMALL, SLOTS), params, config)
-    )(tasks, acts)
+
+    def play(task, act):
+        return rollout(task, act, carbon_bandit(), lambda key: (), agent(SMALL, SLOTS), params, config)
+
+    played = jax.vmap(play)(tasks, acts)
     intensity = played.view.inputs[:, :, 5]
     np.testing.assert_array_equal(intensity[::2], intensity[1::2])
     assert not (intensity[0] == intensity[2]).all() and not (played.action[0] == played.action[1]).all()
@@ -189,8 +191,8 @@ def test_the_next_value_is_that_of_what_a_step_led_to():
     params = agent(SMALL, SLOTS).init(jax.random.key(2))
     for bootstrap in (False, True):
         config = PPOConfig(environments=1, steps=HOURS, minibatches=1, bootstrap_truncated=bootstrap)
-        keys = jax.random.key(1), jax.random.key(2)
-        played = rollout(*keys, carbon_bandit(), lambda key: (), agent(SMALL, SLOTS), params, config)
+        task, act = jax.random.key(1), jax.random.key(2)
+        played = rollout(task, act, carbon_bandit(), lambda key: (), agent(SMALL, SLOTS), params, config)
         np.testing.assert_array_equal(played.next_value[:-1], played.value[1:])
         np.testing.assert_array_equal(played.terminated, [False] * (HOURS - 1) + [not bootstrap])
         np.testing.assert_array_equal(played.truncated, [False] * (HOURS - 1) + [bootstrap])

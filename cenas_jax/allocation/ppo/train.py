@@ -119,9 +119,11 @@ def ppo(environment: Environment, draw_task: Callable[[Key[Array, ""]], Any], ag
         key_task, key_act, key_learn = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, 1), state.step), 3)
         tasks = jnp.repeat(jax.random.split(key_task, config.environments // config.replicas), config.replicas)
         acts = jax.random.split(key_act, config.environments)
-        played = jax.vmap(lambda *keys: rollout(*keys, environment, draw_task, agent, state.params, config))(
-            tasks, acts
-        )
+
+        def play(task, act):
+            return rollout(task, act, environment, draw_task, agent, state.params, config)
+
+        played = jax.vmap(play)(tasks, acts)
         advantage = jax.vmap(generalised_advantages, (0, 0, 0, 0, 0, None, None))(
             played.reward,
             played.value,
