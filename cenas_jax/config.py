@@ -18,7 +18,7 @@ from cenas_jax.carbon.trace import Factor, GapPolicy
 
 POLICIES = ("vanilla", "heuristic", "threshold", "one-shot", "yesterday-greedy", "forecast-greedy")
 """Names of plain policies, beside `fixed-V`."""
-LEARNED_POLICIES = ("ce-nas", "ce-nas-continuous")
+LEARNED_POLICIES = ("ce-nas",)
 """Policies trained by PPO that ship with the package; a file (.npz) of `cenas policy train` is one, too."""
 LEARNED_WINDOW_H = 24
 """Hours that a learned policy looks ahead, by yesterday or by the forecast."""
@@ -161,13 +161,13 @@ class PolicyTrainOptions:
     """discrete: one of 0..slots. continuous: a share of the slots."""
     reward: Literal["budgeted", "paper"] = "budgeted"
     """budgeted: growth of the log-hypervolume under a hard limit. paper: CE-NAS's sum of gain, carbon and work."""
-    updates: int = 40
+    updates: int = 30
     """Updates by PPO."""
     environments: int = 32
     """Episodes an update, side by side."""
     replicas: int = 4
     """Of these, episodes of the same task, which are compared with each other."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     """At the start; it falls linearly to 0."""
     entropy: float = 1e-3
     """Weight of the entropy in the loss, at the start; it falls with the learning rate."""

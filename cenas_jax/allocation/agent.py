@@ -23,11 +23,12 @@ SMALLEST_SHARE, LARGEST_SHARE = 1e-3, 0.8
 """Bounds of the affordable share as an agent sees it; near 1 a logit would hold an untrained agent fast."""
 PLAN_BOUNDS = 0.02, 0.98
 """Bounds of a plan's share that a continuous action starts from."""
-PLANS = (0.0, 0.3, 1.0)
-"""`diminishing` of the greedy plans that an agent sees; it starts from the first."""
+GREEDY_PLANS = (0.3, 0.0, 0.7)
+"""`diminishing` of the greedy plans that an agent sees, beside the heuristic's; it starts from the first."""
+PLANS = len(GREEDY_PLANS) + 1
 PLAN_DISTANCE = 16.0
 """Unit in which the distance of a share from a plan is measured: an eighth of the slots is worth 2."""
-INPUTS, SPLIT_FEATURES = 17 + DAY_H + len(PLANS), 6 + len(PLANS)
+INPUTS, SPLIT_FEATURES = 17 + DAY_H + PLANS, 6 + PLANS
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class View(NamedTuple):
     inputs: Float[Array, " inputs"]
     affordable_share: Float[Array, ""]
     plans: Float[Array, " plans"]
-    """Shares of the slots that evaluate now under the greedy plans."""
+    """Shares of the slots that evaluate now under the greedy plans, and under the heuristic."""
 
 
 class Scaling(NamedTuple):
@@ -87,14 +88,15 @@ def agent(config: AgentConfig, slots: int) -> Agent:
 
     def view(observation) -> View:
         later = _ahead(observation)[1:]
-        plans = [greedy_slots(slots, diminishing, observation, later) / slots for diminishing in PLANS]
+        plans = [greedy_slots(slots, diminishing, observation, later) / slots for diminishing in GREEDY_PLANS]
+        plans.append(1 - observation.relative_intensity)
         return View(inputs_of(observation, plans), observation.affordable_share, jnp.stack(plans))
 
     def evaluate(params, view: View):
         actor, value = network.apply(params.weights, normalised(params.scaling, view.inputs))
         if discrete:
             features = split_features(view, slots)
-            return distrax.Categorical(logits=features @ actor - config.anchor * features[:, -len(PLANS)]), value
+            return distrax.Categorical(logits=features @ actor - config.anchor * features[:, -PLANS]), value
         if config.anchor > 0:
             return distrax.Normal(_logit(view.plans[0], *PLAN_BOUNDS) + actor[0], jnp.exp(actor[1] - 0.5)), value
         start = _logit(view.affordable_share, SMALLEST_SHARE, LARGEST_SHARE)
@@ -133,7 +135,7 @@ def inputs_of(observation: Observation, plans: Sequence[Float[Array, ""]]) -> Fl
         jnp.log1p(observation.remaining_h),
         observation.remaining_carbon_share,
         jnp.log(jnp.maximum(observation.affordable_share, SMALLEST_SHARE)),
-        observation.sampling_cost_ratio,
+        observation.sampling_cost,
         observation.relative_intensity,
         now,
         observation.lowest_ratio,

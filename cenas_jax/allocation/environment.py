@@ -26,8 +26,8 @@ class Observation(NamedTuple):
     """Share of the slots that what is left of these budgets would let evaluate for all the time that is left, at the
     window's mean intensity; 1 where all could, or nothing is limited.
     """
-    sampling_cost_ratio: Float[Array, ""]
-    """Power of a slot that samples over that of one that evaluates; 0 where sampling is not charged."""
+    sampling_cost: Float[Array, ""]
+    """What an hour's screening draws, in hours of one slot that evaluates; 0 where sampling is not charged."""
     relative_intensity: Float[Array, ""]
     """`(CI - min) / (max - min)` over the rolling window, the current hour included; 0.5 where the window is flat."""
     relative_forecast: Float[Array, " forecast_h"]

@@ -60,7 +60,7 @@ def one_of(policies: Sequence[Policy]) -> Policy:
     return Policy(init, act)
 
 
-DAY_H = 24
+DAY_H, MOST_DAYS = 24, 5
 RULES = ("fixed", "heuristic", "threshold", "one-shot", "yesterday-greedy", "forecast-greedy")
 
 
@@ -110,28 +110,43 @@ def plain_policy(slots: int) -> Policy:
 def greedy_slots(
     slots: int, diminishing: Float[Array, ""] | float, observation: Observation, later: Float[Array, " hours"]
 ) -> Int[Array, ""]:
-    """Slots that evaluate now, so that what the budget affords until the end of the known hours does the most work.
+    """Slots that evaluate now, so that what the budget affords does the most work until it is spent.
 
     One slot for one hour does `v ** -diminishing` of work as the hour's v-th slot, and costs the hour's intensity.
-    Steps are taken by work per carbon, as long as the affordable share lasts (CarbonScaler, Hanafy et al. 2023).
+    Steps are taken by work per carbon, as long as the budget lasts (CarbonScaler, Hanafy et al. 2023). Two things are
+    ours. Screening costs something in every hour until the budget is spent, so that waiting for cheap hours has a
+    price: the plan is the best of those that end after 1, 2, ... of the known hours, or after days like them, with the
+    cost of the screening until then set aside. And one slot always samples, as what was not screened is not worth
+    evaluating.
 
     Args:
         later: relative intensity of the hours after the present one.
     """
     relative = jnp.concatenate([observation.relative_intensity[None], later])
     ratio = observation.lowest_ratio + relative * (observation.highest_ratio - observation.lowest_ratio)
-    cost = jnp.maximum(ratio, 1e-3)
-    within = jnp.arange(relative.shape[0]) < observation.remaining_h
-    worth = jnp.arange(1.0, slots + 1) ** -diminishing
-    per_carbon = jnp.where(within[:, None], worth[None] / cost[:, None], 0)
-    # Of the steps in order, only those of the present hour matter, and what is spent on steps before them. A sum over
-    # all pairs, as XLA sorts slowly on CPUs.
-    mine = per_carbon[0]
-    earlier = jnp.arange(slots)[None, :] < jnp.arange(slots)[:, None]  # among equals, the present hour's first
-    before = (per_carbon[None] > mine[:, None, None]).at[:, 0].set(earlier)
-    spent = (before * cost[None, :, None]).sum(axis=(1, 2)) + cost[0]
-    affordable = observation.affordable_share * slots * within.sum()
-    return ((mine > 0) & (spent <= affordable * (1 + 1e-6))).sum(dtype=jnp.int32)
+    cost, hour = jnp.maximum(ratio, 1e-3), jnp.arange(relative.shape[0])
+    most = max(slots - 1, 1)
+    worth = jnp.arange(1.0, most + 1) ** -diminishing
+    steps = (worth[None] / cost[:, None]).reshape(-1)
+    order = jnp.argsort(-steps, stable=True)
+    known_h = jnp.minimum(relative.shape[0], observation.remaining_h)
+    ends_h = jnp.concatenate([hour + 1.0, known_h * jnp.arange(1, MOST_DAYS + 1), observation.remaining_h[None]])
+    ends_h = jnp.minimum(ends_h, observation.remaining_h)
+    budget = observation.affordable_share * slots * observation.remaining_h
+
+    def plan(end_h):
+        within_h = jnp.minimum(end_h, known_h)  # of them the hours that are known; the rest is taken to be like them
+        within = (hour < within_h)[order // most]
+        repeats = jnp.maximum(end_h / jnp.maximum(within_h, 1), 1)
+        left = (budget - observation.sampling_cost * end_h) / repeats
+        price = cost[order // most]
+        spent = jnp.cumsum(jnp.where(within, price, 0))
+        part = jnp.where(within, jnp.clip((left - spent) / price + 1, 0, 1), 0)  # the last step in part
+        taken = within & (spent <= left * (1 + 1e-6)) & (order < most)
+        return (part * worth[order % most]).sum() * repeats, taken.sum(dtype=jnp.int32)
+
+    work, now = jax.vmap(plan)(ends_h)
+    return now[jnp.argmax(jnp.where(ends_h > 0, work, -1.0) * (1 + 1e-6 * ends_h))]
 
 
 def plain_params(

@@ -42,7 +42,7 @@ class PolicyEvaluate:
     """
 
     policy: str = "ce-nas"
-    """ce-nas, ce-nas-continuous, or a file that cenas policy train wrote."""
+    """ce-nas, or a file that cenas policy train wrote."""
     data: Path | None = None
     """Folder of real data, with nas/ and carbon/. None: the environment variable CENAS_DATA, if set."""
     tasks: int = 64
@@ -58,7 +58,7 @@ class PolicyShow:
     """Draw what a policy decides over a day, against the intensity and what the budget affords."""
 
     policy: str = "ce-nas"
-    """ce-nas, ce-nas-continuous, or a file that cenas policy train wrote."""
+    """ce-nas, or a file that cenas policy train wrote."""
     slots: int = 8
     """Device slots."""
     plot: Path = Path("policy.png")

@@ -5,7 +5,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cenas_jax.allocation.environment import FORECAST_HIGHEST, FORECAST_LOWEST, Observation
+from cenas_jax.benchmarks.base import BenchmarkTable
 from cenas_jax.cluster.state import ClusterConfig, ClusterParams, ClusterState
+
+INTERVAL_S = 3600.0
 
 
 def observe(
@@ -13,11 +16,11 @@ def observe(
     params: ClusterParams,
     config: ClusterConfig,
     intervals: int,
-    supernet_time_s: Float[Array, ""],
+    table: BenchmarkTable,
 ) -> Observation:
     """The observation of a search over `intervals` hours; that after the last interval sees the last one's hour.
 
-    `supernet_time_s`: what the supernet's training takes in all. `ValueError` where the table of forecasts is not of
+    `ValueError` where the table of forecasts is not of
     shape `[intervals, forecast_h]`: a shorter one would be read at the wrong rows.
     """
     shape = params.forecast_g_per_kwh.shape
@@ -37,14 +40,13 @@ def observe(
     by_carbon = (params.budget.carbon_g - carbon_g) / jnp.maximum(mean, 1e-6)
     affordable_kwh = jnp.minimum(by_carbon, params.budget.energy_kwh - energy_kwh)
     all_slots_kwh = config.slots * params.power.evaluation_w * params.power.pue / 1000 * remaining_h
+    screening_h = jnp.minimum(config.screen_per_interval * table.estimate_time_s / INTERVAL_S, float(config.slots))
     return Observation(
         remaining_h=jnp.asarray(remaining_h, jnp.float32),
         remaining_time_share=remaining_h / hours,
         remaining_carbon_share=jnp.clip(1 - used, 0, 1),
         affordable_share=jnp.clip(affordable_kwh / jnp.maximum(all_slots_kwh, 1e-9), 0, 1),
-        sampling_cost_ratio=jnp.asarray(
-            params.power.sampling_w / jnp.maximum(params.power.evaluation_w, 1e-9), jnp.float32
-        ),
+        sampling_cost=screening_h * params.power.sampling_w / jnp.maximum(params.power.evaluation_w, 1e-9),
         relative_intensity=_relative(now, low, high),
         relative_forecast=jnp.clip(_relative(forecast, low, high), FORECAST_LOWEST, FORECAST_HIGHEST),
         relative_past=jnp.where(jnp.isnan(known[:-1]), 0.5, _relative(known[:-1], low, high)),
@@ -56,7 +58,7 @@ def observe(
         log_evaluations=jnp.log1p(state.count.astype(jnp.float32)),
         queue_fill=state.queue.valid.mean(dtype=jnp.float32),
         half_finished_share=state.half_finished.valid.mean(dtype=jnp.float32),
-        supernet_share=1 - state.supernet_left_s / jnp.maximum(supernet_time_s, 1.0),
+        supernet_share=1 - state.supernet_left_s / jnp.maximum(table.supernet_time_s, 1.0),
     )
 
 

@@ -22,7 +22,7 @@ from cenas_jax.benchmarks.base import BenchmarkTable
 from cenas_jax.carbon.budget import BudgetParams
 from cenas_jax.carbon.ledger import ACTIVITIES, JOULES_PER_KWH, Ledger, empty_ledger, ledger_charge
 from cenas_jax.carbon.power import PowerParams
-from cenas_jax.cluster.observation import log_ratio, observe
+from cenas_jax.cluster.observation import INTERVAL_S, log_ratio, observe
 from cenas_jax.cluster.schedule import list_schedule, stop_time_s
 from cenas_jax.cluster.state import ClusterConfig, ClusterParams, ClusterState, IntervalInfo, Jobs
 from cenas_jax.pareto import hypervolume
@@ -35,7 +35,6 @@ from cenas_jax.search.base import (
 )
 from cenas_jax.spaces.base import SearchSpace
 
-INTERVAL_S = 3600.0
 BUDGET_MARGIN = 1e-6
 """Share of a budget that is left unused, so that float32 rounding never exceeds it."""
 
@@ -68,7 +67,7 @@ def simulated_cluster(
         )
 
     def see(state: ClusterState, params: ClusterParams) -> Observation:
-        return observe(state, params, config, intervals, table.supernet_time_s)
+        return observe(state, params, config, intervals, table)
 
     def reset(key: Key[Array, ""], params: ClusterParams) -> tuple[ClusterState, Observation]:
         first, valid = draw_without_replacement(_key(key, 0, 0), jnp.ones(space.size, bool), config.initial_design)

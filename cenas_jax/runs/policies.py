@@ -138,7 +138,7 @@ def decisions(learned: LearnedPolicy, slots: int) -> Decisions:
             remaining_time_share=jnp.float32(0.5),
             remaining_carbon_share=jnp.float32(0.5),
             affordable_share=share,
-            sampling_cost_ratio=jnp.float32(0.0),
+            sampling_cost=jnp.float32(0.0),
             relative_intensity=relative[0],
             relative_forecast=jnp.zeros(0),
             relative_past=relative[:WINDOW_H],

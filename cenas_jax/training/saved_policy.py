@@ -11,7 +11,7 @@ from cenas_jax.allocation.agent import AgentConfig, AgentParams, agent
 from cenas_jax.nets import ActorCriticConfig
 from cenas_jax.training.saved import Kind, load_learnt, save_learnt
 
-SHIPPED = ("ce-nas", "ce-nas-continuous")
+SHIPPED = ("ce-nas",)
 """Names of the policies that ship with the package."""
 KIND = Kind("allocation policy", 1, "cenas policy train")
 

@@ -49,7 +49,7 @@ def test_an_untrained_agent_follows_the_greedy_plan():
         seen_now = observe(jnp.float32(1.0), 3)._replace(
             relative_past=past, relative_intensity=jnp.float32(now), affordable_share=jnp.float32(share)
         )
-        params = plain_params("yesterday-greedy", 8)
+        params = plain_params("yesterday-greedy", 8, diminishing=0.3)
         greedy, _ = plain_policy(8).act(jax.random.key(0), params, seen_now)
         for action in ("discrete", "continuous"):
             untrained = agent(AgentConfig(action=action), 8)

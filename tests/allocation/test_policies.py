@@ -67,7 +67,13 @@ def greedy(name="yesterday-greedy", *, now, later, slots=SLOTS, diminishing=0.0,
     after = (
         after if name == "yesterday-greedy" else np.concatenate([[0.77], after])
     )  # the present is known, not guessed
-    values = {"remaining_h": 100, "lowest_ratio": 0.5, "highest_ratio": 1.5, "relative_intensity": now - 0.5} | values
+    values = {
+        "remaining_h": 100,
+        "sampling_cost": 0,
+        "lowest_ratio": 0.5,
+        "highest_ratio": 1.5,
+        "relative_intensity": now - 0.5,
+    } | values
     seen = observation(arrays={field: jnp.asarray(after, jnp.float32)}, **values)
     return act(name, slots, seen, diminishing=diminishing)
 
@@ -77,29 +83,46 @@ DAY = [0.75] * 6 + [1.25] * 17  # the 23 hours after the present one
 
 @pytest.mark.parametrize("name", ["yesterday-greedy", "forecast-greedy"])
 def test_greedy_spends_in_the_cheapest_hours(name):
-    """24 h x 8 slots x a share of 1/8 = 24 slot-hours at the mean; 6 hours at .75 with all slots cost 36."""
-    assert greedy(name, now=0.5, later=DAY, affordable_share=1 / 8) == 8  # the cheapest of all
+    """A day's share of the budget is 24 slot-hours at the mean; 6 hours at .75 with all slots but one cost 31.5."""
+    assert greedy(name, now=0.5, later=DAY, affordable_share=1 / 8) == 7  # the cheapest of all; one slot samples
     assert greedy(name, now=1.0, later=DAY, affordable_share=1 / 8) == 0  # spent before the turn comes to it
-    # 24 x 8 / 4 = 48 slot-hours: 36 for the six cheap hours leave 12, of which this hour takes 8.
-    assert greedy(name, now=1.0, later=DAY, affordable_share=1 / 4) == 8
-    # 41 slot-hours leave 5: five slots at a ratio of 1.
-    assert greedy(name, now=1.0, later=DAY, affordable_share=41 / 192) == 5
-    assert greedy(name, now=1.5, later=DAY, affordable_share=1.0) == 0  # 6 x 8 x .75 + 17 x 8 x 1.25 = 206 > 192
-    assert greedy(name, now=1.0, later=[1.0] * 23, affordable_share=1.0) == 8
+    # 24 x 8 / 4 = 48 slot-hours: 31.5 for the six cheap hours leave 16.5, of which this hour takes 7.
+    assert greedy(name, now=1.0, later=DAY, affordable_share=1 / 4) == 7
+    # 36.6 slot-hours leave 5.1: five slots at a ratio of 1.
+    assert greedy(name, now=1.0, later=DAY, affordable_share=36.6 / 192) == 5
+    # 6 x 7 x .75 + 17 x 7 x 1.25 = 180.25 of 182.4 leave one slot at 1.5.
+    assert greedy(name, now=1.5, later=DAY, affordable_share=0.95) == 1
+    assert greedy(name, now=1.0, later=[1.0] * 23, affordable_share=1.0) == 7
     assert greedy(name, now=0.5, later=DAY, affordable_share=0.0) == 0
+
+
+def test_greedy_does_not_wait_for_cheap_hours_where_screening_costs_more():
+    """A budget of 14 slot-hours, a present hour at 1.25, then cheap ones; see the docstring of `greedy_slots`.
+
+    At 3 an hour, two hours leave 8: seven slots at .75, and 2 now. At 6, one hour leaves 8: 6 slots at 1.25.
+    """
+    for cost, slots in ((0.0, 0), (3.0, 2), (6.0, 6), (20.0, 0)):
+        assert greedy(now=1.25, later=[0.75] * 23, affordable_share=14 / 800, sampling_cost=cost) == slots
 
 
 def test_greedy_ends_with_the_time_and_knows_one_hour_without_forecast():
     assert greedy(now=1.25, later=[0.5] * 23, affordable_share=0.5, remaining_h=1) == 3  # 4 slot-hours at the mean
     assert greedy(now=1.25, later=[0.5] * 23, affordable_share=0.5, remaining_h=0) == 0
-    seen = observation(affordable_share=0.5, lowest_ratio=0.5, highest_ratio=1.5, remaining_h=9, relative_intensity=0.5)
+    seen = observation(
+        affordable_share=0.5,
+        sampling_cost=0,
+        lowest_ratio=0.5,
+        highest_ratio=1.5,
+        remaining_h=9,
+        relative_intensity=0.5,
+    )
     assert act("forecast-greedy", seen=seen) == 4
 
 
 def test_greedy_with_diminishing_work_spreads():
     """Worth 1, 1/2, 1/3, ... a slot: 24 slot-hours over 24 equal hours are one each; a flat price alone takes all."""
     assert greedy(now=1.0, later=[1.0] * 23, affordable_share=1 / 8, diminishing=1.0) == 1
-    assert greedy(now=1.0, later=[1.0] * 23, affordable_share=1 / 8) == 8
+    assert greedy(now=1.0, later=[1.0] * 23, affordable_share=1 / 8) == 7
     # At half the price the second slot is worth as much per carbon as the first elsewhere: ties go to the earlier hour.
     assert greedy(now=0.5, later=[1.0] * 23, affordable_share=2 / 8, diminishing=1.0) == 4
 

@@ -25,7 +25,7 @@ def observe(ratio, hour) -> Observation:
         remaining_time_share=1 - hour / HOURS,
         remaining_carbon_share=zero + 1,
         affordable_share=zero + 1,
-        sampling_cost_ratio=zero,
+        sampling_cost=zero,
         relative_intensity=(ratio - 0.5) / 1.5,
         relative_forecast=jnp.zeros(0),
         relative_past=jnp.full(24, 0.5),
