@@ -42,7 +42,7 @@ def load_named(name: str) -> LearnedPolicy:
     """A policy that ships with the package (`SHIPPED`), or a file (.npz)."""
     if name not in SHIPPED:
         return load_policy(name)
-    with resources.as_file(resources.files("cenas_jax.training") / "shipped" / f"{name}.npz") as path:
+    with resources.as_file(resources.files("cenas_jax.training") / "shipped" / "policies" / f"{name}.npz") as path:
         return load_policy(path)
 
 

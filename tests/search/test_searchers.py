@@ -204,8 +204,8 @@ def test_compiled_equals_not_compiled(kind):
     evaluated = jnp.asarray([0, 4, 8, 9, 13, 17, 20, 24])
     state, _ = searcher.tell(searcher.init(jax.random.key(0)), candidates(TINY, evaluated), table.objectives[evaluated])
     unfitted, state = state, jax.jit(searcher.fit)(state)
-    if kind != "random":  # what was fitted shows in what is asked for, and in the ranks below
-        np.testing.assert_array_equal(state.depth, searcher.fit(unfitted).depth)
+    for fitted, plain in zip(jax.tree.leaves(state), jax.tree.leaves(searcher.fit(unfitted)), strict=True):
+        np.testing.assert_allclose(fitted, plain, rtol=1e-3, atol=1e-4)
     ask = jax.jit(searcher.ask, static_argnums=2)
     codes, valid = ask(jax.random.key(3), state, 6, *NOTHING)
     plain_codes, plain_valid = searcher.ask(jax.random.key(3), state, 6, *NOTHING)

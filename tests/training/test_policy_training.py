@@ -1,5 +1,7 @@
 """Training a policy with checkpoints: killed anywhere, it ends with the same bits; policies as files."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +11,9 @@ from carbon_bandit import HOURS, SLOTS, carbon_bandit, observe
 from cenas_jax.allocation.agent import AgentConfig, agent, agent_policy
 from cenas_jax.allocation.ppo import Hyperparameters, PPOConfig, ppo
 from cenas_jax.nets import ActorCriticConfig
+from cenas_jax.training import policy as training
 from cenas_jax.training.policy import train_policy
-from cenas_jax.training.saved_policy import LearnedPolicy, load_policy, save_policy
+from cenas_jax.training.saved_policy import SHIPPED, LearnedPolicy, load_named, load_policy, save_policy
 
 CONFIG = AgentConfig(network=ActorCriticConfig(width=8, layers=1))
 AGENT = agent(CONFIG, SLOTS)
@@ -71,3 +74,12 @@ def test_a_policy_as_a_file(tmp_path):
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(ValueError, match="damaged, or no allocation policy of this version.*`cenas policy train`"):
         load_policy(path)
+
+
+def test_shipped_policies_are_small_and_saw_nothing_held_out():
+    folder = Path(training.__file__).parent / "shipped" / "policies"
+    sizes = [path.stat().st_size for path in folder.glob("*.npz")]
+    assert len(sizes) == len(SHIPPED) and max(sizes) < 1e6
+    for name in SHIPPED:
+        learned = load_named(name)
+        assert learned.info["trained_on"] and not any("CIFAR-10 " in source for source in learned.info["trained_on"])
