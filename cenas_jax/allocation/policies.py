@@ -61,6 +61,7 @@ def one_of(policies: Sequence[Policy]) -> Policy:
 
 
 DAY_H, MOST_DAYS = 24, 5
+"""`MOST_DAYS`: plans that end after 1 to 5 such days are looked at, and the one that lasts to the end."""
 RULES = ("fixed", "heuristic", "threshold", "one-shot", "yesterday-greedy", "forecast-greedy")
 
 
@@ -116,8 +117,8 @@ def greedy_slots(
     Steps are taken by work per carbon, as long as the budget lasts (CarbonScaler, Hanafy et al. 2023). Two things are
     ours. Screening costs something in every hour until the budget is spent, so that waiting for cheap hours has a
     price: the plan is the best of those that end after 1, 2, ... of the known hours, or after days like them, with the
-    cost of the screening until then set aside. And one slot always samples, as what was not screened is not worth
-    evaluating.
+    cost of the screening until then set aside. And where there are two slots, one always samples, as what was not
+    screened is not worth evaluating.
 
     Args:
         later: relative intensity of the hours after the present one.

@@ -19,8 +19,8 @@ from cenas_jax.runs.folder import default_folder
 class PolicyTrain:
     """Train an allocation policy by PPO on many benchmarks, grids, windows and limits; it is written to one file.
 
-    Tasks are synthetic, and where there is a data folder also CIFAR-100 tables and real grids before July 2021. Nothing
-    on CIFAR-10 and no hour from July 2021 on is seen: these are for tests.
+    Tasks are synthetic, and where there is a data folder also CIFAR-100 tables and real grids before July 2021. No
+    table of CIFAR-10 and no real hour from July 2021 on is read: these are for tests.
     """
 
     options: Annotated[PolicyTrainOptions, tyro.conf.arg(name="")] = field(default_factory=PolicyTrainOptions)
@@ -36,9 +36,9 @@ class PolicyTrain:
 
 @dataclass(frozen=True)
 class PolicyEvaluate:
-    """Compare a policy with plain rules, on tasks drawn as for training, but others: paired, with intervals.
+    """Compare a policy with plain rules on other draws of the training's tasks: paired, with intervals.
 
-    Real test windows are for cenas simulate --policy.
+    The grids and CIFAR-100 are those of the training: a check of it, no test. Test windows are for cenas simulate.
     """
 
     policy: str = "ce-nas"
@@ -135,7 +135,7 @@ def _evaluate(command: PolicyEvaluate) -> int:
         learned = load_named(command.policy)
         status.update("tasks: making benchmarks and grids")
         tasks = training_tasks(data, policies.EVALUATION_SEED + command.seed)
-        status.update(f"play {command.tasks} tasks with {len(policies.RULES) + 1} policies")
+        status.update(f"play {command.tasks} tasks with {len(policies.COMPARED) + 1} policies")
         results = policies.compare(learned, tasks, command.tasks, command.seed)
     document = {"policy": command.policy, "tasks_from": list(tasks.sources), **comparison_document(results)}
     if command.json:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, Key
 from cenas_jax.allocation.environment import Environment
 from cenas_jax.allocation.policies import Policy
 from cenas_jax.carbon.ledger import Ledger
-from cenas_jax.cluster.state import ClusterParams, IntervalInfo
+from cenas_jax.cluster.state import IntervalInfo
 
 
 class SimulationResult(NamedTuple):
@@ -31,11 +31,13 @@ def simulate(
     key: Key[Array, ""],
     environment: Environment,
     policy: Policy,
-    params: ClusterParams,
+    params: Any,
     policy_params: Any,
     intervals: int,
 ) -> SimulationResult:
-    """One search of `intervals` hours, or until a budget ends it. Pure: `jit` it, and `vmap` it over any argument.
+    """One search of `intervals` hours, or until a budget ends it; `params` are the environment's.
+
+    Pure: `jit` it, and `vmap` it over any argument.
 
     The draws of interval t depend on `key` and t alone.
     """

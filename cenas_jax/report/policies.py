@@ -14,16 +14,16 @@ from cenas_jax.runs.policies import Comparison, Decisions
 
 def comparison_document(results: dict[str, Comparison]) -> dict[str, Any]:
     """Means with 95 % intervals over the tasks, and the learned policy's paired difference from every rule."""
-    ours = results[""]
+    ours = results["learned"]
     rules = {}
     for name, rule in results.items():
         difference = ours.hypervolume_share - rule.hypervolume_share
-        rules[name or "learned"] = {
+        rules[name] = {
             "hypervolume_share": _rounded(mean_with_interval(rule.hypervolume_share)),
             "evaluations": round(float(rule.evaluations.mean()), 1),
             "emissions_g": round(float(rule.emissions_g.mean()), 1),
         }
-        if name:
+        if name != "learned":
             pvalue: Any = ttest_rel(ours.hypervolume_share, rule.hypervolume_share).pvalue
             rules[name]["learned_minus_this"] = _rounded(mean_with_interval(difference))
             rules[name]["p_value"] = float(f"{pvalue:.2g}") if np.isfinite(pvalue) else None

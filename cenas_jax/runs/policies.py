@@ -1,4 +1,4 @@
-"""`cenas policy`: train an allocation policy, compare it with plain rules on tasks it has not seen, look at it."""
+"""`cenas policy`: train an allocation policy, compare it with plain rules on other draws of the tasks, look at it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +12,7 @@ from jaxtyping import Float
 from cenas_jax.allocation import Observation, Policy, plain_params, plain_policy
 from cenas_jax.allocation.agent import AgentConfig, agent, agent_policy
 from cenas_jax.allocation.ppo import Hyperparameters, Metrics, PPOConfig, ppo
+from cenas_jax.cluster.simulation import simulate
 from cenas_jax.config import PolicyTrainOptions
 from cenas_jax.runs.policy_tasks import HOURS, WINDOW_H, PolicyTasks, draw_task, task_environment, training_tasks
 from cenas_jax.training.policy import train_policy
@@ -19,10 +20,11 @@ from cenas_jax.training.saved_policy import LearnedPolicy, save_policy
 
 SLOTS = 8
 CHUNK_UPDATES = 2
-RULES = ("fixed-1", "fixed-2", "fixed-4", "vanilla", "heuristic", "threshold", "yesterday-greedy", "forecast-greedy")
+COMPARED = ("fixed-1", "fixed-2", "fixed-4", "vanilla", "heuristic", "threshold", "yesterday-greedy", "forecast-greedy")
 """What `evaluate` compares with."""
 EVALUATION_SEED = 1_000_003
-"""Tasks to evaluate on are drawn from this root, those to train on from the user's seed."""
+"""Tasks to evaluate on are drawn from this root, those to train on from the user's seed. Other synthetic benchmarks and
+traces, windows and limits; but the grids and CIFAR-100 are the same, so this is a check of the training, no test."""
 
 
 def train(
@@ -54,7 +56,6 @@ def train(
         "reward": options.reward,
         "slots": SLOTS,
         "updates": options.updates,
-        "episodes": options.updates * options.environments,
         "seed": options.seed,
     }
     state = train_policy(
@@ -67,6 +68,8 @@ def train(
         identity={**info, "action": options.action, "environments": options.environments, "replicas": options.replicas},
         progress=note,
     )
+    updates = int(state.step)  # whole chunks
+    info |= {"updates": updates, "episodes": updates * options.environments}
     save_policy(out, LearnedPolicy(config, state.params, {**info, "history": history}))
     return {"policy": str(out), "action": options.action, **info}
 
@@ -80,12 +83,12 @@ class Comparison(NamedTuple):
 
 
 def compare(learned: LearnedPolicy, tasks: PolicyTasks, count: int, seed: int) -> dict[str, Comparison]:
-    """The learned policy (`""`) and plain rules on the same `count` tasks with the same draws of the search."""
+    """`learned` and plain rules on the same `count` tasks with the same draws of the search."""
     keys = jax.random.split(jax.random.fold_in(jax.random.key(EVALUATION_SEED), seed), count)
     plain, results = episodes(plain_policy(SLOTS), tasks), {}
-    for name in RULES:
+    for name in COMPARED:
         results[name] = plain(keys, plain_params(name, SLOTS))
-    results[""] = episodes(agent_policy(agent(learned.config, SLOTS)), tasks)(keys, learned.params)
+    results["learned"] = episodes(agent_policy(agent(learned.config, SLOTS)), tasks)(keys, learned.params)
     return {name: Comparison(*(np.asarray(part, float) for part in parts)) for name, parts in results.items()}
 
 
@@ -94,19 +97,9 @@ def episodes(policy: Policy, tasks: PolicyTasks) -> Callable[..., tuple]:
     environment, draw = task_environment(SLOTS), draw_task(tasks)
 
     def episode(key, policy_params):
-        key_task, key_reset, key_act = jax.random.split(key, 3)
-        task = draw(key_task)
-        state, observation = environment.reset(key_reset, task)
-
-        def interval(carry, number):
-            state, observation, policy_state = carry
-            slots, policy_state = policy.act(jax.random.fold_in(key_act, number), policy_state, observation)
-            state, step = environment.step(state, slots, task)
-            return (state, step.observation, policy_state), step.info.hypervolume_share
-
-        start = (state, observation, policy.init(policy_params))
-        (state, *_), share = jax.lax.scan(interval, start, jnp.arange(HOURS))
-        return share[-1], state.count, state.ledger.emissions_g.sum()
+        key_task, key_search = jax.random.split(key)
+        result = simulate(key_search, environment, policy, draw(key_task), policy_params, HOURS)
+        return result.history.hypervolume_share[-1], result.count, result.ledger.emissions_g.sum()
 
     return jax.jit(jax.vmap(episode, (0, None)))
 

@@ -9,7 +9,15 @@ import pytest
 
 from cenas_jax.carbon import load_trace
 from cenas_jax.runs import policy_tasks
-from cenas_jax.runs.policy_tasks import HOURS, TEST_FROM, WINDOW_H, draw_task, refuse_held_out, training_tasks
+from cenas_jax.runs.policy_tasks import (
+    HOURS,
+    TEST_FROM,
+    WINDOW_H,
+    draw_task,
+    refuse_held_out,
+    refuse_held_out_objectives,
+    training_tasks,
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +51,18 @@ def test_a_forecast_knows_the_present_hour_and_errs_the_more_the_further_it_look
 
 def test_hours_held_out_are_refused():
     trace = load_trace("synthetic-ciso", start="2021-06-30T00", hours=24)
-    real = replace(trace, source="a real grid")
+    real = replace(trace, source="a real grid", synthetic=False)
     refuse_held_out(real)
     later = replace(real, start=real.start + np.timedelta64(1, "h"))
     with pytest.raises(ValueError, match=f"a real grid: hours from {TEST_FROM} on are held out for tests"):
         refuse_held_out(later)
+
+
+def test_objectives_on_cifar_10_are_refused():
+    refuse_held_out_objectives(("c100_test_200", "c100_edgegpu_energy"))
+    for name in ("c10_valid_200", "c10_fpga_latency", "params_c10"):
+        with pytest.raises(ValueError, match=f"objective {name}: CIFAR-10 is held out for tests"):
+            refuse_held_out_objectives(("c100_test_200", name))
 
 
 @pytest.mark.data

@@ -10,6 +10,7 @@ from carbon_bandit import HOURS, SLOTS, carbon_bandit, observe
 
 from cenas_jax.allocation.agent import AgentConfig, agent, agent_policy
 from cenas_jax.allocation.ppo import Hyperparameters, PPOConfig, ppo
+from cenas_jax.config import LEARNED_POLICIES
 from cenas_jax.nets import ActorCriticConfig
 from cenas_jax.training import policy as training
 from cenas_jax.training.policy import train_policy
@@ -80,6 +81,7 @@ def test_shipped_policies_are_small_and_saw_nothing_held_out():
     folder = Path(training.__file__).parent / "shipped" / "policies"
     sizes = [path.stat().st_size for path in folder.glob("*.npz")]
     assert len(sizes) == len(SHIPPED) and max(sizes) < 1e6
+    assert SHIPPED == LEARNED_POLICIES  # the command line's own list, which starts no jax
     for name in SHIPPED:
         learned = load_named(name)
         assert learned.info["trained_on"] and not any("CIFAR-10 " in source for source in learned.info["trained_on"])
