@@ -80,12 +80,14 @@ def decision_regret(
         )
     point, actual, whole = point[:, :window_h], actual[:, :window_h], valid[:, :window_h].all(axis=1)
 
-    def of_lowest(table):
+    def mean_of_lowest(table):
         _, lowest = jax.lax.top_k(-table, hours)
-        return jnp.take_along_axis(actual, lowest, axis=1).mean(axis=1)
+        return _mean(jnp.take_along_axis(actual, lowest, axis=1).mean(axis=1), whole)
 
-    chosen = jnp.where(jnp.isnan(point).any(axis=1), jnp.nan, of_lowest(point))
-    return Regret(_mean(chosen, whole), _mean(of_lowest(actual), whole), _mean(actual.mean(axis=1), whole))
+    # In one loop, so that equal choices have equal sums to the bit: XLA may add up two separate ones in other orders.
+    chosen, clairvoyant = jax.lax.map(mean_of_lowest, jnp.stack([point, actual]))
+    missing = (jnp.isnan(point).any(axis=1) & whole).any()
+    return Regret(jnp.where(missing, jnp.nan, chosen), clairvoyant, _mean(actual.mean(axis=1), whole))
 
 
 def _mean_by_day(values, valid):
