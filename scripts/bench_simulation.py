@@ -143,7 +143,7 @@ def _search_program(hours: int, capacity: int) -> Callable:
 
 def _search_in_worker(hours: int, capacity: int, policy: str, seeds: np.ndarray) -> None:
     result = _search_program(hours, capacity)(jnp.asarray(seeds), plain_params(policy, SLOTS))
-    check_overflow(result, capacity)
+    check_overflow(result.overflow, capacity)
 
 
 @cache

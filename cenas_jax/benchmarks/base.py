@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32
 
 from cenas_jax.pareto import hypervolume, hypervolume_host, non_dominated_mask
-from cenas_jax.spaces.base import SearchSpace
+from cenas_jax.spaces.base import SearchSpace, with_representatives
 
 
 class BenchmarkTable(NamedTuple):
@@ -44,16 +44,15 @@ class Benchmark(NamedTuple):
     synthetic: bool
 
 
-def isomorphs_differ(benchmark: Benchmark) -> bool:
-    """Whether members of an isomorphism class have different costs, as measured hardware cost does.
+def cheapest_isomorphs(space: SearchSpace, costs: Float[np.ndarray, "N c"]) -> SearchSpace:
+    """The space with the cheapest member of every isomorphism class as its representative.
 
-    Isomorphs compute the same function, but a device runs them as they are written: on HW-NAS-Bench a search that never
-    evaluates a second member of a class misses the cheap ones and with them 3 % of the hypervolume after 300
-    evaluations. A cost is an objective that is known exactly beforehand (estimate = objective).
+    Isomorphs compute the same function, but a device runs them as they are written: on HW-NAS-Bench the first of each
+    class hold 95.9 % of the hypervolume, the cheapest 99.9 %. Costs are known before an evaluation, as objectives
+    (negated); several count in standard deviations. Without one, representatives stay as they are.
     """
-    objectives, estimates = np.asarray(benchmark.table.objectives), np.asarray(benchmark.table.estimates)
-    costs = objectives[:, (objectives == estimates).all(axis=0)]
-    return bool((np.abs(costs - costs[benchmark.space.isomorph]) > 1e-3 * np.abs(costs)).any())
+    deviation = costs.std(axis=0, keepdims=True)
+    return with_representatives(space, (costs / np.where(deviation > 0, deviation, 1)).sum(axis=1))
 
 
 def benchmark_table(

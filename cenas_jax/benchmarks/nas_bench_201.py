@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from cenas_jax.benchmarks.base import Benchmark, benchmark_table
+from cenas_jax.benchmarks.base import Benchmark, benchmark_table, cheapest_isomorphs
 from cenas_jax.benchmarks.noise import noisy_estimates
 from cenas_jax.benchmarks.tables import ACCURACIES, COUNTS, DEVICE_COSTS, read_table
 from cenas_jax.spaces.nas_bench_201 import nas_bench_201
@@ -92,7 +92,7 @@ def nas_bench_201_benchmark(
         reference_point=np.asarray([_reference(name, values[:, i]) for i, name in enumerate(objectives)]),
     )
     return Benchmark(
-        space=nas_bench_201(),
+        space=cheapest_isomorphs(nas_bench_201(), values[:, ~is_accuracy]),
         table=table,
         objective_names=tuple(objectives),
         units=tuple(_unit(name) for name in objectives),

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from cenas_jax.benchmarks.base import Benchmark, benchmark_table
 from cenas_jax.benchmarks.noise import noisy_estimates
-from cenas_jax.spaces.base import SearchSpace
+from cenas_jax.spaces.base import SearchSpace, with_distinct_isomorphs
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def synthetic_benchmark(
     )
     named = f"seed {key_or_seed}" if isinstance(key_or_seed, int) else "a given key"
     return Benchmark(
-        space=space,
+        space=with_distinct_isomorphs(space),  # a table that is made up tells all architectures apart
         table=table,
         objective_names=("synthetic_accuracy", *(f"synthetic_cost_{i}" for i in range(config.num_costs))),
         units=("%", *("arbitrary",) * config.num_costs),

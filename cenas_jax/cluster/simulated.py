@@ -30,7 +30,7 @@ from cenas_jax.search.base import (
     Candidates,
     Searcher,
     at_smallest_size,
-    draw_without_replacement,
+    isomorphism_classes,
     shared_maximum,
 )
 from cenas_jax.spaces.base import SearchSpace
@@ -65,12 +65,13 @@ def simulated_cluster(
             f"initial_design {config.initial_design} exceeds the space ({space.size} architectures) or the capacity "
             f"({config.capacity} evaluations)"
         )
+    classes = isomorphism_classes(space)
 
     def see(state: ClusterState, params: ClusterParams) -> Observation:
         return observe(state, params, config, intervals, table)
 
     def reset(key: Key[Array, ""], params: ClusterParams) -> tuple[ClusterState, Observation]:
-        first, valid = draw_without_replacement(_key(key, 0, 0), jnp.ones(space.size, bool), config.initial_design)
+        first, valid = classes.draw(_key(key, 0, 0), jnp.ones(space.size, bool), config.initial_design)
         free = valid & ~params.charge_initial_design
         objectives = table.objectives[first]
         given = Candidates(space.codes(first), jnp.full_like(objectives, jnp.nan), free)

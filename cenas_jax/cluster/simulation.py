@@ -57,9 +57,10 @@ def simulate(
     )
 
 
-def check_overflow(result: SimulationResult, capacity: int) -> None:
-    """`ValueError` where a search evaluated more than its capacity: its result would be wrong."""
-    lost = int(jnp.max(result.overflow))
+def check_overflow(overflow: Int[Array, "*batch"], capacity: int) -> None:
+    """`ValueError` where one of the `overflow` of searches says that it evaluated more than its capacity: its
+    result would be wrong."""
+    lost = int(jnp.max(overflow))
     if lost > 0:
         raise ValueError(
             f"a search evaluated {lost} architectures more than its capacity of {capacity}: raise the capacity "

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from cenas_jax.benchmarks.base import BenchmarkTable
 from cenas_jax.pareto import hypervolume
-from cenas_jax.search.base import Candidates, Searcher, draw_without_replacement
+from cenas_jax.search.base import Candidates, Searcher, isomorphism_classes
 from cenas_jax.spaces.base import SearchSpace
 
 
@@ -45,7 +45,7 @@ def tabular_search(
         index = space.index(codes)
         return index, Candidates(codes, table.estimates[index], valid), table.objectives[index]
 
-    first, first_valid = draw_without_replacement(key_initial, jnp.ones(space.size, bool), initial)
+    first, first_valid = isomorphism_classes(space).draw(key_initial, jnp.ones(space.size, bool), initial)
     _, candidates, objectives = look_up(space.codes(first), first_valid)
     state, _ = searcher.tell(searcher.init(key_init), candidates, objectives)
 

@@ -139,7 +139,7 @@ def task_environment(slots: int = 8, reward: RewardName = "budgeted") -> Environ
     config = ClusterConfig(
         slots=slots, window_h=WINDOW_H, forecast_h=FORECAST_H, capacity=CAPACITY, screen_per_interval=256, reward=reward
     )
-    lamoo = LamooConfig(capacity=CAPACITY, choice="corrected", isomorphs_differ=True)
+    lamoo = LamooConfig(capacity=CAPACITY, choice="corrected")
 
     def of(task: Task) -> Environment:
         searcher = lamoo_search(space, task.table.reference_point, lamoo)

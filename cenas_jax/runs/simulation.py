@@ -13,7 +13,6 @@ from jaxtyping import Bool
 from cenas_jax.allocation import plain_params, plain_policy
 from cenas_jax.allocation.policies import Policy, one_of
 from cenas_jax.benchmarks import Benchmark, SyntheticBenchmarkConfig, nas_bench_201_benchmark, synthetic_benchmark
-from cenas_jax.benchmarks.base import isomorphs_differ
 from cenas_jax.carbon.ledger import JOULES_PER_KWH
 from cenas_jax.cluster.simulated import INTERVAL_S, simulated_cluster
 from cenas_jax.cluster.simulation import SimulationResult, check_overflow, simulate
@@ -69,27 +68,11 @@ def load_benchmark(config: SimulateConfig) -> Benchmark:
 
 def prepare(inputs: Inputs, benchmark: Benchmark) -> Simulation:
     """Searcher, cluster and policies of the inputs' config, its capacity decided; `ValueError` where they clash."""
-    config = inputs.config
-    slots, hours = config.cluster.slots, config.limits.hours
-    capacity = config.cluster.capacity or _enough_capacity(config, benchmark)
-    inputs = inputs._replace(config=replace(config, cluster=replace(config.cluster, capacity=capacity)))
-    cluster = ClusterConfig(
-        slots=slots,
-        initial_design=config.cluster.initial_design,
-        queue_capacity=config.cluster.queue_capacity,
-        screen_per_interval=config.cluster.screen_per_interval,
-        window_h=config.cluster.window_h,
-        forecast_h=inputs.forecast_g_per_kwh.shape[1],
-        capacity=capacity,
-    )
-    environment = simulated_cluster(
-        benchmark.space, benchmark.table, _searcher(config, benchmark, capacity), cluster, hours
-    )
+    inputs = inputs._replace(config=with_capacity(inputs.config, benchmark))
+    config, capacity = inputs.config, int(inputs.config.cluster.capacity or 0)
     reserve_share = reserve_for_one_shot(inputs, benchmark)
-    policy, policy_params = _policies(config, reserve_share)
-
-    def search(key, params, policy_params):
-        return simulate(key, environment, policy, params, policy_params, hours)
+    policy, policy_params = policies_of(config, reserve_share)
+    search = search_function(config, benchmark, policy, inputs.forecast_g_per_kwh.shape[1])
 
     def batch(keys, params, policy_params):
         by_seed = jax.vmap(search, (0, None, None))
@@ -98,16 +81,52 @@ def prepare(inputs: Inputs, benchmark: Benchmark) -> Simulation:
         fronts = jax.vmap(jax.vmap(non_dominated_mask))
         return result, fronts(benchmark.table.objectives[result.evaluated], valid)
 
-    params = ClusterParams(
+    arguments = (search_keys(config), cluster_params(inputs), policy_params)
+    return Simulation(inputs, benchmark, reserve_share, batch, arguments)
+
+
+def with_capacity(config: SimulateConfig, benchmark: Benchmark) -> SimulateConfig:
+    """The config, its capacity decided."""
+    capacity = config.cluster.capacity or _enough_capacity(config, benchmark)
+    return replace(config, cluster=replace(config.cluster, capacity=capacity))
+
+
+def search_function(
+    config: SimulateConfig, benchmark: Benchmark, policy: Policy, forecast_h: int
+) -> Callable[[jax.Array, ClusterParams, Any], SimulationResult]:
+    """`(key, params, policy_params) -> result` of one search; pure, under `jit` and `vmap`. The config has a capacity.
+
+    `ValueError` where config and benchmark clash.
+    """
+    assert config.cluster.capacity is not None
+    cluster = ClusterConfig(
+        slots=config.cluster.slots,
+        initial_design=config.cluster.initial_design,
+        queue_capacity=config.cluster.queue_capacity,
+        screen_per_interval=config.cluster.screen_per_interval,
+        window_h=config.cluster.window_h,
+        forecast_h=forecast_h,
+        capacity=config.cluster.capacity,
+    )
+    hours, searcher = config.limits.hours, _searcher(config, benchmark, config.cluster.capacity)
+    environment = simulated_cluster(benchmark.space, benchmark.table, searcher, cluster, hours)
+    return lambda key, params, policy_params: simulate(key, environment, policy, params, policy_params, hours)
+
+
+def cluster_params(inputs: Inputs) -> ClusterParams:
+    return ClusterParams(
         intensity_g_per_kwh=jnp.asarray(inputs.intensity_g_per_kwh),
         forecast_g_per_kwh=jnp.asarray(inputs.forecast_g_per_kwh),
         power=jax.tree.map(jnp.float32, inputs.power.params()),
         budget=jax.tree.map(jnp.float32, inputs.budget.params()),
         charge_initial_design=jnp.asarray(inputs.power.charge_initial_design),
     )
+
+
+def search_keys(config: SimulateConfig) -> jax.Array:
+    """One key a seed."""
     root = jax.random.key(config.policies.seed)
-    keys = jax.vmap(lambda seed: jax.random.fold_in(root, seed))(jnp.arange(config.policies.seeds))
-    return Simulation(inputs, benchmark, reserve_share, batch, (keys, params, policy_params))
+    return jax.vmap(lambda seed: jax.random.fold_in(root, seed))(jnp.arange(config.policies.seeds))
 
 
 def compile_simulation(simulation: Simulation) -> Callable[[], SimulationRun]:
@@ -132,7 +151,7 @@ def compile_simulation(simulation: Simulation) -> Callable[[], SimulationRun]:
 
 def refuse_overflow(run: SimulationRun) -> None:
     """`ValueError` where a search outgrew its capacity: its results would be wrong."""
-    check_overflow(run.result, int(run.inputs.config.cluster.capacity or 0))
+    check_overflow(run.result.overflow, int(run.inputs.config.cluster.capacity or 0))
 
 
 def reserve_for_one_shot(inputs: Inputs, benchmark: Benchmark) -> float:
@@ -152,7 +171,7 @@ def reserve_for_one_shot(inputs: Inputs, benchmark: Benchmark) -> float:
     return min(max(shares), LARGEST_RESERVE_SHARE)
 
 
-def _policies(config: SimulateConfig, reserve_share: float) -> tuple[Policy, Any]:
+def policies_of(config: SimulateConfig, reserve_share: float) -> tuple[Policy, Any]:
     """All policies of the config as one, and their params, stacked."""
     options, slots = config.policies, config.cluster.slots
     learned = [name for name in options.policy if is_learned(name)]
@@ -185,11 +204,10 @@ def enclosed_policy(learned: "LearnedPolicy", slots: int) -> Policy:
 
 
 def _searcher(config: SimulateConfig, benchmark: Benchmark, capacity: int) -> Searcher:
-    differ = isomorphs_differ(benchmark)
     if config.search.searcher == "random":
-        return random_search(benchmark.space, isomorphs_differ=differ)
+        return random_search(benchmark.space)
     tree = TreeConfig(svm=SVMConfig(kernel=config.search.kernel))
-    lamoo = LamooConfig(capacity=capacity, choice=config.search.choice, isomorphs_differ=differ, tree=tree)
+    lamoo = LamooConfig(capacity=capacity, choice=config.search.choice, tree=tree)
     return lamoo_search(benchmark.space, benchmark.table.reference_point, lamoo)
 
 

@@ -5,7 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
+
+from cenas_jax.spaces.base import SearchSpace
 
 SearcherState = Any
 SIZES = (32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536)
@@ -71,6 +74,60 @@ def at_smallest_size(count: Int[Array, ""], capacity: int, compute: Callable[[in
     sizes.append(capacity)
     which = shared_maximum(jnp.searchsorted(jnp.asarray(sizes), count))
     return jax.lax.switch(which, [lambda size=size: compute(size) for size in sizes])
+
+
+class Classes(NamedTuple):
+    """The isomorphism classes of a tabular space, so that no search evaluates an isomorph of what it has evaluated."""
+
+    none: Callable[[], Bool[Array, " classes"]]
+    """`() -> mask` of no class."""
+    mark: Callable[..., Bool[Array, " classes"]]
+    """`(mask, codes[n, d], valid[n]) -> mask` with the classes of these architectures. Rows that are not `valid` mark
+    nothing."""
+    spread: Callable[[Bool[Array, " classes"]], Bool[Array, " size"]]
+    """`mask -> ` all architectures of its classes."""
+    highest: Callable[[Array], Array]
+    """`values[size] -> values[classes]`: the highest of each class's members."""
+    draw: Callable[..., tuple[Int[Array, " n"], Bool[Array, " n"]]]
+    """`(key, mask[size], n) -> (index[n], valid[n])`: architectures are drawn uniformly, one after the other, where the
+    mask is True, and those of a class that was drawn are left out; the representatives of the drawn classes are
+    returned. Not `valid` once the classes are used up."""
+
+
+def isomorphism_classes(space: SearchSpace) -> Classes:
+    """The classes of the space; where every architecture is its own, at no cost."""
+    representatives, members = np.unique(space.isomorph, return_inverse=True)
+    count, representative, class_of = len(representatives), jnp.asarray(representatives), jnp.asarray(members)
+    alone = count == space.size
+
+    def mark(mask, codes, valid):
+        index = space.index(codes)
+        return mask.at[jnp.where(valid, index if alone else class_of[index], count)].set(True, mode="drop")
+
+    def draw(key, mask, n: int):
+        if alone:
+            return draw_without_replacement(key, mask, n)
+        # Classes in proportion to their members, without replacement (Efraimidis & Spirakis 2006).
+        weight = jax.ops.segment_sum(mask.astype(jnp.float32), class_of, count)
+        luck = jnp.log(jax.random.uniform(key, (count,), minval=1e-30))
+        score = jnp.where(weight > 0, luck / jnp.maximum(weight, 1), -jnp.inf)
+        score, drawn = jax.lax.top_k(jnp.pad(score, (0, max(n - count, 0)), constant_values=-jnp.inf), n)
+        return representative[drawn].astype(jnp.int32), score > -jnp.inf
+
+    return Classes(
+        none=lambda: jnp.zeros(count, bool),
+        mark=mark,
+        spread=lambda mask: mask if alone else mask[class_of],
+        highest=lambda values: values if alone else jax.ops.segment_max(values, class_of, count),
+        draw=draw,
+    )
+
+
+def first_valid(valid: Bool[Array, " c"], n: int) -> tuple[Int[Array, " n"], Bool[Array, " n"]]:
+    """The rows of the first `n` valid ones, in order."""
+    place = jnp.where(valid, jnp.cumsum(valid, dtype=jnp.int32) - 1, n)
+    rows = jnp.zeros(n, jnp.int32).at[place].set(jnp.arange(valid.shape[0], dtype=jnp.int32), mode="drop")
+    return rows, jnp.arange(n) < valid.sum()
 
 
 def random_ranks(key: Key[Array, ""], count: Int[Array, ""], n: int) -> Int[Array, " n"]:

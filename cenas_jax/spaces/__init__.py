@@ -7,9 +7,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cenas_jax.spaces.base import SearchSpace, tabular_space
+    from cenas_jax.spaces.base import SearchSpace, tabular_space, with_distinct_isomorphs
 
-__all__ = ["SPACES", "SearchSpace", "space", "tabular_space"]
+__all__ = ["SPACES", "SearchSpace", "space", "tabular_space", "with_distinct_isomorphs"]
 
 SPACES = {"nas-bench-201": "nas_bench_201"}
 """Known spaces: the name for `space`, and the module whose function of the same name builds it."""
@@ -24,6 +24,6 @@ def space(name: str) -> "SearchSpace":
 
 
 def __getattr__(name: str) -> Any:
-    if name not in ("SearchSpace", "tabular_space"):
+    if name not in ("SearchSpace", "tabular_space", "with_distinct_isomorphs"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module("cenas_jax.spaces.base"), name)

@@ -40,7 +40,9 @@ class SearchSpace(NamedTuple):
     index: Callable[[Int[Array, "n d"]], Int[Array, " n"]]
     codes: Callable[[Int[Array, " n"]], Int[Array, "n d"]]
     isomorph: np.ndarray
-    """`int32[size]`: the lowest index of each architecture's isomorphism class; `arange(size)` where none is known."""
+    """`int32[size]`: the representative of each architecture's isomorphism class, the one that searches propose: the
+    lowest index, or another elected by `with_representatives`. `arange(size)` where every architecture is its own.
+    """
     to_string: Callable[[np.ndarray], str]
     """`codes[d] -> name`, on the host."""
     from_string: Callable[[str], np.ndarray]
@@ -131,6 +133,20 @@ def tabular_space(
         to_string=to_string or default_to_string,
         from_string=from_string or default_from_string,
     )
+
+
+def with_representatives(space: SearchSpace, preference: Float[np.ndarray, " size"]) -> SearchSpace:
+    """The space with the most preferred member of every isomorphism class as its representative; ties: the lowest."""
+    best_first = np.lexsort((np.arange(space.size), -preference, space.isomorph))
+    _, first, members = np.unique(space.isomorph[best_first], return_index=True, return_inverse=True)
+    isomorph = np.empty(space.size, np.int32)
+    isomorph[best_first] = best_first[first[members]]
+    return space._replace(isomorph=isomorph)
+
+
+def with_distinct_isomorphs(space: SearchSpace) -> SearchSpace:
+    """The space with every architecture as a class of its own: searches may evaluate all of them."""
+    return space._replace(isomorph=np.arange(space.size, dtype=np.int32))
 
 
 def _checked_choices(name: str, choices: tuple[tuple[str, ...], ...]) -> tuple[int, ...]:

@@ -36,7 +36,7 @@ class Problem:
     supernet_time_s: float
     reference_point: np.ndarray  # [m]
     max_hypervolume: float
-    isomorph: np.ndarray  # [size], the lowest index of each class
+    isomorph: np.ndarray  # [size], the representative of each class
 
     @classmethod
     def of(cls, benchmark) -> "Problem":
@@ -139,8 +139,8 @@ def evaluation_slots_of(policy: str, slots: int, window: np.ndarray) -> int:
 
 
 Draw = Callable[[int, np.ndarray, int], np.ndarray]
-"""`(interval, mask[size], n) -> positions`: up to `n` distinct positions where the mask holds, uniformly, in random
-order. The initial design is drawn in interval -1."""
+"""`(interval, mask[size], n) -> index`: the representatives of up to `n` classes, as architectures are drawn uniformly
+where the mask holds. The initial design is drawn in interval -1."""
 
 
 class _Search:
@@ -178,11 +178,9 @@ class _Search:
         depth = np.where(taken[self.problem.isomorph], -1, self.depth)
         n = self.config.screen_per_interval
         deepest = self.depth.max()
-        left = [np.count_nonzero(depth >= least) for least in range(deepest + 1)]
+        left = [np.count_nonzero(np.bincount(self.problem.isomorph[depth >= least])) for least in range(deepest + 1)]
         least = max((least for least in range(deepest + 1) if left[least] >= n), default=0)
-        drawn = self.draw(interval, depth >= least, 2 * n)
-        first = np.sort(np.unique(self.problem.isomorph[drawn], return_index=True)[1])  # no two of one class
-        return drawn[first][:n]
+        return self.draw(interval, depth >= least, n)
 
     def sample(self, interval: int, sampling_slots: int, horizon_s: float, left_kwh: float) -> tuple[int, float]:
         """Trains the supernet, screens, and fills the queue; the number screened and the supernet's seconds."""
@@ -297,10 +295,14 @@ def search(
     `scorer`: of an earlier search of the same problem and config, so that its tables are computed once.
     """
     generator = np.random.default_rng(seed)
+    alone = bool((problem.isomorph == np.arange(len(problem.isomorph))).all())
 
     def draw_by_seed(interval: int, mask: np.ndarray, n: int) -> np.ndarray:
         positions = np.flatnonzero(mask)
-        return generator.choice(positions, min(n, len(positions)), replace=False)
+        if alone:
+            return generator.choice(positions, min(n, len(positions)), replace=False)
+        of_class = problem.isomorph[generator.permutation(positions)]
+        return of_class[np.sort(np.unique(of_class, return_index=True)[1])[:n]]
 
     scorer = scorer or RegionScorer(problem.features, config)
     state = _Search(problem, config, power, budget, draw or draw_by_seed, charge_initial_design, scorer)

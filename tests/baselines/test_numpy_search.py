@@ -25,7 +25,7 @@ from cenas_jax.cluster.schedule import list_schedule, stop_time_s  # noqa: E402
 from cenas_jax.cluster.simulated import simulated_cluster  # noqa: E402
 from cenas_jax.cluster.simulation import simulate  # noqa: E402
 from cenas_jax.cluster.state import ClusterConfig, ClusterParams  # noqa: E402
-from cenas_jax.search.base import draw_without_replacement  # noqa: E402
+from cenas_jax.search.base import isomorphism_classes  # noqa: E402
 from cenas_jax.search.lamoo import (  # noqa: E402
     LamooConfig,
     SVMConfig,
@@ -35,6 +35,7 @@ from cenas_jax.search.lamoo import (  # noqa: E402
     partition,
     region_depth,
 )
+from cenas_jax.spaces.base import with_representatives  # noqa: E402
 from cenas_jax.spaces.nas_bench_201 import nas_bench_201  # noqa: E402
 
 SLOTS, HOURS, WINDOW_H = 8, 24, 24
@@ -42,7 +43,8 @@ SLOTS, HOURS, WINDOW_H = 8, 24, 24
 
 @pytest.fixture(scope="module")
 def benchmark():
-    return synthetic_benchmark(3, nas_bench_201())
+    made = synthetic_benchmark(3, nas_bench_201())
+    return made._replace(space=with_representatives(nas_bench_201(), np.asarray(made.table.objectives)[:, 1]))
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +191,7 @@ def test_the_same_draws_give_the_same_search(whole_space_search, tight_benchmark
     policy, power, budget = CASES[case]
     config = oracle.SearchConfig(slots=SLOTS, min_samples=100_000)
     problem = oracle.Problem.of(tight_benchmark)
+    draw_classes = jax.jit(isomorphism_classes(tight_benchmark.space).draw, static_argnums=2)
     for seed in range(2):
         key = jax.random.key(seed)
 
@@ -196,8 +199,8 @@ def test_the_same_draws_give_the_same_search(whole_space_search, tight_benchmark
             purpose = (0, 0) if interval < 0 else (interval, 2)
             for number in purpose:
                 key = jax.random.fold_in(key, number)
-            positions, valid = _draw(key, jnp.asarray(mask), n)
-            return np.asarray(positions)[np.asarray(valid)]
+            index, valid = draw_classes(key, jnp.asarray(mask), n)
+            return np.asarray(index)[np.asarray(valid)]
 
         result = whole_space_search(key, plain_params(policy, SLOTS), _params(intensity_g_per_kwh, power, budget))
         expected = oracle.search(
@@ -226,9 +229,6 @@ def test_the_same_draws_give_the_same_search(whole_space_search, tight_benchmark
         np.testing.assert_allclose(result.ledger.energy_kwh, expected.energy_kwh.sum(axis=0), rtol=2e-5, atol=1e-5)
         assert expected.emissions_g.sum() <= (budget.carbon_g or np.inf)
         assert expected.energy_kwh.sum() <= (budget.energy_kwh or np.inf)
-
-
-_draw = jax.jit(draw_without_replacement, static_argnums=2)
 
 
 # --- whole searches: on average -------------------------------------------------------------------------------------

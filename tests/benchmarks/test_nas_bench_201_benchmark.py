@@ -10,6 +10,8 @@ from made_files import write_tables
 from scipy.stats import kendalltau
 
 from cenas_jax.benchmarks import nas_bench_201_benchmark
+from cenas_jax.benchmarks.base import max_hypervolume
+from cenas_jax.spaces.nas_bench_201 import nas_bench_201
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +162,29 @@ def test_real_times_and_proxies(data_dir):
     assert float(table.train_time_s.mean()) == pytest.approx(3656, abs=1)
     # 14,921 architectures belong to a class with a proxy.
     assert int(np.isnan(table.estimates[:, 0]).sum()) == 15_625 - 14_921
+
+
+def test_the_cheapest_isomorph_represents_its_class(made):
+    benchmark = nas_bench_201_benchmark(made, ("c10_test_200", "c10_fpga_energy"))
+    isomorph, classes = benchmark.space.isomorph, load(made, "nb201")["iso_rep"]
+    cost = load(made, "hwnasbench")["c10_fpga_energy"]
+    assert len(np.unique(isomorph)) == 6_466 and (classes[isomorph] == classes).all()
+    cheapest = np.full(len(classes), np.inf)
+    np.minimum.at(cheapest, classes, cost)
+    np.testing.assert_array_equal(cost[isomorph], cheapest[classes])
+    without_cost = nas_bench_201_benchmark(made, ("c10_test_200", "c100_test_200"))
+    np.testing.assert_array_equal(without_cost.space.isomorph, classes)
+
+
+@pytest.mark.data
+def test_the_cheapest_isomorphs_hold_nearly_all_of_the_hypervolume(data_dir):
+    benchmark = nas_bench_201_benchmark(data_dir)
+    table = benchmark.table
+
+    def share(rows):
+        return max_hypervolume(np.asarray(table.objectives)[rows], np.asarray(table.reference_point)) / float(
+            table.max_hypervolume
+        )
+
+    assert share(np.unique(benchmark.space.isomorph)) == pytest.approx(0.9988, abs=1e-4)
+    assert share(np.unique(nas_bench_201().isomorph)) == pytest.approx(0.9589, abs=1e-4)

@@ -272,7 +272,7 @@ def test_a_space_that_is_used_up_ends_without_work():
     assert sorted(result.evaluated[:27].tolist()) == list(range(27)) and int(result.count) == 27
     assert float(result.history.hypervolume_share[-1]) == pytest.approx(1.0, rel=1e-5)
     assert not result.history.charge.busy_s[-1, :4].any()
-    check_overflow(result, 32)
+    check_overflow(result.overflow, 32)
 
 
 def test_more_evaluations_than_the_capacity_are_an_error():
@@ -283,7 +283,7 @@ def test_more_evaluations_than_the_capacity_are_an_error():
     )(jax.random.key(0))
     assert int(result.count) == 8
     with pytest.raises(ValueError, match="more than its capacity of 8: raise the capacity"):
-        check_overflow(result, 8)
+        check_overflow(result.overflow, 8)
 
 
 def test_bad_options_are_refused():

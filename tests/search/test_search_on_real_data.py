@@ -11,11 +11,11 @@ import pytest
 from scipy.stats import ttest_ind
 
 from cenas_jax.benchmarks import nas_bench_201_benchmark
-from cenas_jax.benchmarks.base import isomorphs_differ
 from cenas_jax.cluster.tabular import tabular_search
 from cenas_jax.search import LamooConfig, lamoo_search, random_search
 from cenas_jax.search.lamoo import TreeConfig, make_kernel, region_depth
 from cenas_jax.search.lamoo.searcher import best_region
+from cenas_jax.spaces import with_distinct_isomorphs
 
 pytestmark = pytest.mark.data
 SEEDS = 64
@@ -32,18 +32,23 @@ def shares(benchmark, searcher, seeds: int = SEEDS, **options):
     return np.asarray(history.evaluations[0]), np.asarray(history.hypervolume_share, np.float64), state
 
 
+def every_architecture(benchmark):
+    """The benchmark without its isomorphism classes, as the reference values have it."""
+    return benchmark._replace(space=with_distinct_isomorphs(benchmark.space))
+
+
 def standard_error(values):
     return values.std(axis=0, ddof=1) / math.sqrt(len(values))
 
 
 def lamoo(benchmark, capacity: int, choice: Any = "random"):
-    config = LamooConfig(capacity=capacity, choice=choice, isomorphs_differ=isomorphs_differ(benchmark))
+    config = LamooConfig(capacity=capacity, choice=choice)
     return lamoo_search(benchmark.space, benchmark.table.reference_point, config)
 
 
 def test_random_search_reproduces_the_reference_values(data_dir):
-    benchmark = nas_bench_201_benchmark(data_dir)
-    searcher = random_search(benchmark.space, isomorphs_differ=True)
+    benchmark = every_architecture(nas_bench_201_benchmark(data_dir))
+    searcher = random_search(benchmark.space)
     evaluations, share, _ = shares(benchmark, searcher, 200, initial=10, batch=10, rounds=57)
     known = json.loads((data_dir / "nas" / "reference_values.json").read_text())["c10_edgegpu_energy"]
     for count, reference in known["random_search_hv_fraction"].items():
@@ -61,13 +66,10 @@ AFTER_74 = [
 ]
 
 
-ONE_SHOT_IS_SHORT = pytest.mark.xfail(reason=".9747 +- .0014 where .978 is known, from 8 to 12 searches: 2.3 errors")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("estimate", "choice", "screened", "known"),
-    [pytest.param(*row[1:], id=row[0], marks=ONE_SHOT_IS_SHORT if row[0] == "one-shot" else ()) for row in AFTER_74],
+    [pytest.param(*row[1:], id=row[0]) for row in AFTER_74],
 )
 def test_lamoo_after_74_evaluations(data_dir, estimate, choice, screened, known):
     benchmark = nas_bench_201_benchmark(data_dir, estimate=estimate)
@@ -90,8 +92,8 @@ def after_300(data_dir):
 @pytest.mark.slow
 def test_lamoo_beats_random_search_at_300_evaluations(after_300):
     benchmark, by_lamoo, _ = after_300
-    searcher = random_search(benchmark.space, isomorphs_differ=True)
-    _, share, _ = shares(benchmark, searcher, initial=10, batch=5, rounds=58)
+    everywhere = every_architecture(benchmark)  # random search as it is known
+    _, share, _ = shares(everywhere, random_search(everywhere.space), initial=10, batch=5, rounds=58)
     pvalue: Any = ttest_ind(by_lamoo, share[:, -1], alternative="greater", equal_var=False)[1]
     print(f"LaMOO {by_lamoo.mean():.4f}, random {share[:, -1].mean():.4f}, p {pvalue:.1e}")
     assert pvalue < 0.01
@@ -99,7 +101,11 @@ def test_lamoo_beats_random_search_at_300_evaluations(after_300):
 
 @pytest.fixture(scope="module")
 def region_advantage(after_300):
-    """Mean objectives of each search's last region, less the space's: `[searches, 2]`."""
+    """Mean objectives of what each search's last region proposes, less those of the whole space: `[searches, 2]`.
+
+    One architecture of every isomorphism class, as no more are ever proposed: of the 341 failures at 10 % in the table,
+    five are different.
+    """
     benchmark, _, archives = after_300
     space, table, tree = benchmark.space, benchmark.table, TreeConfig()
     features = space.features(space.codes(jnp.arange(space.size)))
@@ -111,12 +117,13 @@ def region_advantage(after_300):
         rows = static[space.index(archive.codes)]
         region, _ = best_region(space, kernel, archive, rows, table.reference_point, tree)
         inside = region_depth(kernel, region, static) == tree.depth
-        return jnp.where(inside[:, None], table.objectives, 0).sum(axis=0) / inside.sum()
+        proposed = jnp.zeros(space.size, bool).at[jnp.where(inside, space.isomorph, space.size)].set(True, mode="drop")
+        return jnp.where(proposed[:, None], table.objectives, 0).sum(axis=0) / proposed.sum()
 
     means = np.asarray(jax.lax.map(region_means, archives))
     means = means[np.isfinite(means).all(axis=1)]
     assert len(means) > 0.8 * SEEDS
-    difference = means - np.asarray(table.objectives.mean(axis=0))[None, :]
+    difference = means - np.asarray(table.objectives)[np.unique(space.isomorph)].mean(axis=0, keepdims=True)
     print("region's mean less the space's", difference.mean(axis=0), "+-", standard_error(difference))
     return difference
 
@@ -128,8 +135,8 @@ def test_the_region_is_cheaper_than_the_space(region_advantage):
 
 @pytest.mark.slow
 @pytest.mark.xfail(
-    reason="failures at 10 % are cheap, so few dominate them: even the 500 least dominated architectures of the whole "
-    "table have a mean accuracy of 86.0 %, the space 87.1 %"
+    reason="failures at 10 % are cheap, so few dominate them: two or three of the space's five classes lie among "
+    "the 130 classes of a region, whose mean is 89.0 +- .1 % where the space's is 89.7 (medians: 91.5 and 91.4)"
 )
 def test_the_region_is_more_accurate_than_the_space(region_advantage):
     assert region_advantage[:, 0].mean() > 3 * standard_error(region_advantage)[0]

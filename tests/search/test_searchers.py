@@ -12,7 +12,8 @@ from cenas_jax.cluster.tabular import tabular_search
 from cenas_jax.search import Candidates, LamooConfig, lamoo_search, random_search
 from cenas_jax.search.lamoo import TreeConfig, make_kernel, region_depth
 from cenas_jax.search.lamoo.searcher import best_region
-from cenas_jax.spaces import tabular_space
+from cenas_jax.spaces import tabular_space, with_distinct_isomorphs
+from cenas_jax.spaces.base import with_representatives
 
 TINY = tabular_space("tiny", (tuple("abc"),) * 3)
 SMALL = tabular_space("small", (tuple("abcde"),) * 4)
@@ -84,8 +85,29 @@ def test_no_two_isomorphs_in_one_batch():
     assert len(set(classes.tolist())) == len(classes)
 
 
+@pytest.mark.parametrize("kind", ["random", "lamoo-estimate"])
+def test_the_elected_isomorph_is_proposed_as_often_as_its_class_is_large(kind):
+    """In a space of classes of 5 and of 1, a class is drawn by its members, and its elected one is what is proposed."""
+    elected = with_representatives(FOLDED, 1.0 * (np.arange(FOLDED.size) % 5 == 3))
+    searcher = make(kind, elected)
+    state = searcher.init(jax.random.key(0))
+
+    @jax.jit
+    @jax.vmap
+    def ask(key):
+        codes, valid = searcher.ask(key, state, 4, jnp.zeros((0, 4), jnp.int32), NOTHING[1])
+        return elected.index(codes), valid
+
+    index, valid = map(np.asarray, ask(jax.random.split(jax.random.key(0), 2000)))
+    assert valid.all()
+    folded = index < 125
+    assert (index[folded] % 5 == 3).all() and len(set(index[folded].tolist())) == 25
+    first = folded[:, 0].mean()  # 125 of the 625 architectures
+    assert abs(first - 0.2) < 4 * np.sqrt(0.2 * 0.8 / 2000)
+
+
 def test_isomorphs_may_differ():
-    searcher = random_search(FOLDED, isomorphs_differ=True)
+    searcher = random_search(with_distinct_isomorphs(FOLDED))
     state, _ = searcher.tell(searcher.init(jax.random.key(0)), candidates(FOLDED, jnp.arange(1)), jnp.zeros((1, 2)))
     codes, valid = searcher.ask(jax.random.key(1), state, 625, jnp.zeros((0, 4), jnp.int32), NOTHING[1])
     assert int(valid.sum()) == 624 and set(FOLDED.index(codes)[:624].tolist()) == set(range(1, 625))

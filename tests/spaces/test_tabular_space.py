@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cenas_jax.spaces import space, tabular_space
+from cenas_jax.spaces import space, tabular_space, with_distinct_isomorphs
+from cenas_jax.spaces.base import with_representatives
 
 SMALL = tabular_space("small", (("skip", "conv", "pool"), ("none",), ("a", "b")))
 num_choices_lists = st.lists(st.integers(1, 5), min_size=1, max_size=5).filter(lambda counts: max(counts) > 1)
@@ -123,3 +124,12 @@ def test_malformed_names_are_refused(text, message):
 def test_unknown_space():
     with pytest.raises(ValueError, match="search space 'nas-bench-2' is unknown: choose from nas-bench-201"):
         space("nas-bench-2")
+
+
+def test_the_preferred_member_represents_its_class():
+    space = tabular_space("t", (("a", "b"), ("x", "y", "z")), isomorph=np.array([0, 1, 0, 1, 4, 0]))
+    elected = with_representatives(space, np.array([1.0, 5.0, 3.0, 5.0, -9.0, 3.0]))
+    np.testing.assert_array_equal(elected.isomorph, [2, 1, 2, 1, 4, 2])  # ties: the lowest index
+    again = with_representatives(elected, np.array([9.0, 0.0, 1.0, 1.0, 0.0, 1.0]))
+    np.testing.assert_array_equal(again.isomorph, [0, 3, 0, 3, 4, 0])
+    np.testing.assert_array_equal(with_distinct_isomorphs(elected).isomorph, np.arange(6))

@@ -9,11 +9,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Int8
 
 from cenas_jax.pareto import Archive, archive_add, archive_init, archive_valid
-from cenas_jax.search.base import Candidates, Searcher, at_smallest_size, shared_maximum
+from cenas_jax.search.base import (
+    Candidates,
+    Searcher,
+    at_smallest_size,
+    first_valid,
+    isomorphism_classes,
+    shared_maximum,
+)
 from cenas_jax.search.gaussian_process import Correction, fit_correction, no_correction, posterior_median, resized
 from cenas_jax.search.lamoo.svm import Kernel, make_kernel
 from cenas_jax.search.lamoo.tree import PartitionInfo, Region, TreeConfig, partition, region_depth
-from cenas_jax.search.random import TakenMask, first_valid
 from cenas_jax.search.ranking import by_dominance, by_hypervolume_gain
 from cenas_jax.spaces.base import SearchSpace
 
@@ -27,8 +33,6 @@ class LamooConfig:
     choice: Literal["random", "estimate", "corrected"] = "estimate"
     """Order of the screened candidates: as drawn, by dominance number of their estimates (as published), or by the
     hypervolume gain of estimates corrected by a Gaussian process (two objectives)."""
-    isomorphs_differ: bool = False
-    """True: an isomorph of an evaluated architecture may be proposed (see `benchmarks.base.isomorphs_differ`)."""
     tree: TreeConfig = field(default_factory=TreeConfig)
 
     def __post_init__(self):
@@ -41,7 +45,7 @@ class LamooState(NamedTuple):
 
     archive: Archive
     estimates: Float[Array, "capacity m"]  # of the archive's rows; NaN where never screened
-    evaluated: Bool[Array, " size"]
+    evaluated: Bool[Array, " classes"]
     news: Bool[Array, ""]  # told since the last fit
     depth: Int8[Array, " size"]  # constraints of the best region that an architecture satisfies, from the root on
     corrections: tuple[Correction, ...]  # of every objective; none unless the choice is by corrected estimates
@@ -60,7 +64,7 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
     num_objectives = reference_point.shape[0]
     if config.choice == "corrected" and num_objectives != 2:
         raise ValueError(f"choice='corrected' ranks by two-objective hypervolume gain, but there are {num_objectives}")
-    taken = TakenMask(space, config.isomorphs_differ)
+    classes = isomorphism_classes(space)
     space_features = space.features(space.codes(jnp.arange(space.size)))
     kernel = make_kernel(config.tree.svm, space_features.shape[1])
     space_static = kernel.static(space_features)
@@ -73,7 +77,7 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
         return LamooState(
             archive,
             jnp.full_like(archive.objectives, jnp.nan),
-            taken.empty(),
+            classes.none(),
             jnp.zeros((), bool),
             jnp.full(space.size, config.tree.depth, jnp.int8),  # nothing is known: the region is the space
             corrections,
@@ -102,12 +106,13 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
         return resized(fit_correction(one_hot, known[:size], target[:size], valid), config.capacity)
 
     def ask(key, state, n, pending_codes, pending_valid):
-        occupied = taken.mark(state.evaluated, pending_codes, pending_valid)
-        depth = jnp.where(taken.spread(occupied), -1, state.depth)
-        left = jnp.stack([(depth >= least).sum() for least in range(config.tree.depth + 1)])
+        taken = classes.mark(state.evaluated, pending_codes, pending_valid)
+        depth = jnp.where(classes.spread(taken), -1, state.depth)
+        deepest = classes.highest(depth)
+        left = jnp.stack([(deepest >= least).sum() for least in range(config.tree.depth + 1)])
         least = jnp.max(jnp.where(left >= n, jnp.arange(config.tree.depth + 1), 0))
-        positions, valid = taken.draw(key, depth >= least, n)
-        return space.codes(positions), valid
+        index, valid = classes.draw(key, depth >= least, n)
+        return space.codes(index), valid
 
     def rank(key, state, candidates: Candidates, n: int):
         if config.choice == "random":
@@ -131,7 +136,7 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
         estimates = state.estimates.at[
             jnp.where(candidates.valid, state.archive.count + jnp.cumsum(candidates.valid) - 1, config.capacity)
         ].set(candidates.estimates, mode="drop")
-        evaluated = taken.mark(state.evaluated, candidates.codes, candidates.valid)
+        evaluated = classes.mark(state.evaluated, candidates.codes, candidates.valid)
         news = state.news | candidates.valid.any()
         return state._replace(archive=archive, estimates=estimates, evaluated=evaluated, news=news), LamooInfo(overflow)
 
