@@ -26,7 +26,7 @@ class MixtureConfig:
     """The defaults were chosen on July 2020 to June 2021 of CISO, DE and PJM, for the transformer, kernel regression
     and the source forecast."""
 
-    prior: tuple[float, ...] = (0.65, 0.25, 0.1)
+    prior: tuple[float, ...] = (0.6, 0.3, 0.1)
     """Weights of the experts before any outcome, the main forecaster first; above 0."""
     rate: float = 1.0
     """Fall of a log weight by a day's mean absolute error of 1 (in logarithms)."""

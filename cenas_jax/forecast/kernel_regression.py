@@ -1,0 +1,145 @@
+"""Kernel ridge regression of log intensity, one an hour ahead: days like this one, rather than a trained network.
+
+It is the mean of a Gaussian process with a linear and a squared-exponential kernel (Rasmussen and Williams 2006,
+chapter 2), given history, calendar and weather. It does without source forecasts on purpose: beside forecasters that
+rest on those, it errs elsewhere (`mixture`).
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cenas_jax.forecast.base import Forecaster, as_quantiles
+from cenas_jax.forecast.features import calendar
+from cenas_jax.forecast.grid import DAY_H, LOWEST_G_PER_KWH
+from cenas_jax.forecast.windows import HISTORY_H, HORIZON_H, GridArrays, Window, actual_at, window_at
+
+DAYS = HISTORY_H // DAY_H
+NEAR_H = 3
+MOST_STANDARD = 4.0
+"""Standardised inputs are cut off here, so that no window is far from all others for one odd reading."""
+
+
+@dataclass(frozen=True)
+class KernelConfig:
+    """The defaults were chosen on July 2020 to June 2021 of CISO, DE and PJM."""
+
+    penalty: float = 0.2
+    """Variance of the noise, where the squared-exponential kernel has variance 1."""
+    linear: float = 0.3
+    """Weight of the linear kernel."""
+    length: float = 1.0
+    """Of the squared-exponential kernel: two windows that differ by `length` times the typical distance of two draws
+    are alike by exp(-1)."""
+
+
+class KernelState(NamedTuple):
+    mean: Float[Array, "H features"]
+    scale: Float[Array, "H features"]
+    """Weight over standard deviation; 0 where a feature was constant."""
+    inputs: Float[Array, "H n features"]
+    """Standardised and weighted, of the windows learnt from."""
+    dual: Float[Array, "H n"]
+    intercept: Float[Array, " H"]
+
+
+def kernel_regression(config: KernelConfig = KernelConfig()) -> Forecaster:  # noqa: B008 (frozen)
+    """A point forecaster; issue hours to learn from should be of the same hour of the day as the forecasts asked for.
+
+    Unknown weather counts as average. Invalid hours are not learnt from. Takes memory for all windows learnt from, so
+    give it daily ones. `ValueError` without any.
+    """
+
+    def fit(key, grid: GridArrays, rows) -> KernelState:
+        if not rows.size:
+            raise ValueError("kernel_regression: there is no issue hour to learn from")
+
+        def of_row(row):
+            actual = actual_at(grid, row)
+            inputs, weight, level = _inputs(window_at(grid, row))
+            target = jnp.log(jnp.maximum(actual.intensity_g_per_kwh, LOWEST_G_PER_KWH)) - level
+            return inputs, weight, target, actual.valid
+
+        inputs, weight, target, valid = jax.lax.map(of_row, rows, batch_size=256)
+
+        def of_hour(by_hour):
+            inputs, target, valid = by_hour
+            known = jnp.isfinite(inputs) & valid[:, None]
+            count = jnp.maximum(known.sum(axis=0), 1)
+            mean = jnp.where(known, inputs, 0).sum(axis=0) / count
+            std = jnp.sqrt((jnp.where(known, inputs - mean[None], 0) ** 2).sum(axis=0) / count)
+            varies = std > 1e-5 * (1 + jnp.abs(mean))
+            scale = jnp.where(varies, weight[0] / jnp.where(varies, std, 1), 0)
+            standard = _standard(inputs, mean[None], scale[None], weight[:1])
+            intercept = jnp.where(valid, target, 0).sum() / jnp.maximum(valid.sum(), 1)
+            # Invalid rows are like no other, and have target 0: their dual weight is 0.
+            gram = jnp.where(valid[:, None] & valid[None], _kernel(standard, standard, weight[0], config), 0)
+            gram += config.penalty * jnp.eye(len(gram))
+            residual = jnp.where(valid, target - intercept, 0)
+            dual = jax.scipy.linalg.solve(gram, residual, assume_a="pos")
+            return KernelState(mean, scale, standard, dual, intercept)
+
+        return jax.lax.map(of_hour, (inputs.swapaxes(0, 1), target.T, valid.T))
+
+    def predict(state: KernelState, window: Window):
+        inputs, weight, level = _inputs(window)
+        standard = _standard(inputs, state.mean, state.scale, weight[None])
+        similar = jax.vmap(lambda one, learnt: _kernel(one[None], learnt, weight, config)[0])(standard, state.inputs)
+        return as_quantiles(jnp.exp(level + state.intercept + (similar * state.dual).sum(axis=1)))
+
+    return Forecaster(jax.jit(fit), predict)
+
+
+def _kernel(some: Float[Array, "n f"], others: Float[Array, "m f"], weight: Float[Array, " f"], config: KernelConfig):
+    product = some @ others.T
+    distance = (some**2).sum(axis=1)[:, None] + (others**2).sum(axis=1)[None] - 2 * product
+    typical = 2 * (weight**2).sum() * config.length**2
+    return jnp.exp(-jnp.maximum(distance, 0) / typical) + config.linear * product / some.shape[1]
+
+
+def _standard(inputs, mean, scale, weight):
+    bounded = jnp.clip((inputs - mean) * scale, -MOST_STANDARD * weight, MOST_STANDARD * weight)
+    return jnp.where(jnp.isfinite(inputs), bounded, 0)
+
+
+def _inputs(window: Window):
+    """`(inputs[H, features], weight[features], level)`: an hour's features (NaN where unknown), how much they tell
+    two windows apart, and the mean log intensity (ln g/kWh)."""
+    past, weather = window.history, window.future.weather
+    log_intensity = jnp.log(past.intensity_g_per_kwh)
+    level = log_intensity.mean()
+    by_day = (log_intensity - level).reshape(DAYS, DAY_H)
+    positive = jnp.maximum(past.generation_mw, 0)
+    load = jnp.maximum(positive.sum(axis=1), 1.0)
+    log_load = jnp.log(load).reshape(DAYS, DAY_H)
+    near = jnp.arange(HORIZON_H)[:, None] + jnp.arange(-NEAR_H, NEAR_H + 1)[None]
+    inside = (near >= 0) & (near < HORIZON_H)
+    around = jnp.where(inside[..., None], weather[jnp.clip(near, 0, HORIZON_H - 1)], 0).sum(axis=1)
+    daily = weather.reshape(-1, DAY_H, weather.shape[1]).mean(axis=1)
+    of_window = [
+        (by_day[-1], 0.3),
+        (by_day.mean(axis=1), 0.7),
+        (level[None], 0.5),
+        (past.weather[-DAY_H:].mean(axis=0), 0.7),
+        ((positive / load[:, None])[-DAY_H:].mean(axis=0), 0.5),
+    ]
+    of_hour = [
+        (_repeat(by_day.T), 0.7),
+        (_repeat((log_load - log_load.mean()).T), 0.5),
+        (weather, 1.5),
+        (jnp.repeat(daily, DAY_H, axis=0), 1.5),
+        (around / inside.sum(axis=1, keepdims=True), 1.5),
+        (calendar(window.hour + jnp.arange(HORIZON_H))[:, 4:], 1.0),
+    ]
+    columns = [(jnp.broadcast_to(values, (HORIZON_H, *values.shape)), weight) for values, weight in of_window] + of_hour
+    inputs = jnp.concatenate([values for values, _ in columns], axis=1)
+    weight = jnp.concatenate([jnp.full(values.shape[1], weight) for values, weight in columns])
+    return inputs, weight, level
+
+
+def _repeat(day):
+    """One day's rows for every day of the horizon."""
+    return jnp.tile(day, (HORIZON_H // DAY_H, 1))

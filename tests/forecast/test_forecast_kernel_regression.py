@@ -1,0 +1,112 @@
+"""Kernel regression: against a plain NumPy solution, scikit-learn, and on grids where much is unknown."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.kernel_ridge import KernelRidge
+from small_grid import small_grid
+
+from cenas_jax.carbon.trace import IntensityTrace
+from cenas_jax.forecast.base import POINT, QUANTILES, forecast_table
+from cenas_jax.forecast.grid import from_trace
+from cenas_jax.forecast.kernel_regression import KernelConfig, kernel_regression
+from cenas_jax.forecast.windows import issue_rows, to_device, window_at
+
+KEY = jax.random.key(0)
+GRID = small_grid()
+LEARNT = issue_rows(GRID, GRID.start, GRID.start + np.timedelta64(34 * 24, "h"))
+LATER = LEARNT[-1] + 24 * np.arange(1, 4, dtype=np.int32)
+
+
+def forecasts(record, learnt=LEARNT, rows=LATER, config=KernelConfig()):  # noqa: B008 (frozen)
+    grid, forecaster = to_device(record), kernel_regression(config)
+    state = forecaster.fit(KEY, grid, jnp.asarray(learnt))
+    table = forecast_table(forecaster, state, grid, jnp.asarray(rows))
+    assert table.shape == (len(rows), 96, len(QUANTILES)) and bool(jnp.isfinite(table).all())
+    np.testing.assert_array_equal(table, jnp.repeat(table[..., :1], len(QUANTILES), axis=2))
+    return np.asarray(table[..., POINT]), state
+
+
+def slow_inputs(record, row, ahead_h):
+    """`(values, weights)` of one hour ahead, from the record's own rows; every run is there and issues at midnight."""
+    past, day = slice(row - 168, row), row // 24
+    log_intensity = np.log(record.intensity_g_per_kwh[past].astype(np.float64))
+    by_day = (log_intensity - log_intensity.mean()).reshape(7, 24)
+    generation = record.generation_mw[past].astype(np.float64)
+    log_load = np.log(generation.sum(axis=1)).reshape(7, 24)
+    run, clock = record.weather_runs[day].astype(np.float64), ahead_h % 24
+    weekday = (record.start + np.timedelta64(row + ahead_h, "h")).astype("datetime64[D]").astype(int) + 3
+    parts = [
+        (by_day[-1], 0.3),
+        (by_day.mean(axis=1), 0.7),
+        ([log_intensity.mean()], 0.5),
+        (record.weather_runs[day - 1, :24].mean(axis=0, dtype=np.float64), 0.7),
+        ((generation / generation.sum(axis=1, keepdims=True))[-24:].mean(axis=0), 0.5),
+        (by_day[:, clock], 0.7),
+        (log_load[:, clock] - log_load.mean(), 0.5),
+        (run[ahead_h], 1.5),
+        (run[24 * (ahead_h // 24) : 24 * (ahead_h // 24) + 24].mean(axis=0), 1.5),
+        (run[max(ahead_h - 3, 0) : ahead_h + 4].mean(axis=0), 1.5),
+        (np.eye(7)[weekday % 7], 1.0),
+    ]
+    return np.concatenate([values for values, _ in parts]), np.concatenate([[w] * len(values) for values, w in parts])
+
+
+@pytest.mark.parametrize("ahead_h", (1, 30, 95))
+def test_equals_scikit_learn_on_inputs_built_by_hand(ahead_h):
+    runs = GRID.weather_runs.copy()
+    runs[20] = runs[21] + 1  # the small grid lacks this one
+    whole = replace(GRID, weather_runs=runs)
+    config = KernelConfig(penalty=0.3, linear=0.5, length=0.8)
+    got, _ = forecasts(whole, config=config)
+    built = [slow_inputs(whole, row, ahead_h) for row in (*LEARNT, *LATER)]
+    inputs, weight = np.stack([values for values, _ in built]), built[0][1]
+    level = inputs[:, 24 + 7]
+    learnt = inputs[: len(LEARNT)]
+    std = learnt.std(axis=0)
+    std = np.where(std > 1e-5 * (1 + np.abs(learnt.mean(axis=0))), std, np.inf)
+    standard = np.clip((inputs - learnt.mean(axis=0)) / std, -4, 4) * weight
+    squared = ((standard[:, None] - standard[None]) ** 2).sum(axis=2)
+    kernel = np.exp(-squared / (2 * (weight**2).sum() * 0.8**2)) + 0.5 * standard @ standard.T / len(weight)
+    target = np.log(whole.intensity_g_per_kwh[LEARNT + ahead_h]) - level[: len(LEARNT)]
+    assert whole.valid[LEARNT + ahead_h].all()
+    model = KernelRidge(alpha=0.3, kernel="precomputed").fit(
+        kernel[: len(LEARNT), : len(LEARNT)], target - target.mean()
+    )
+    expected = level[len(LEARNT) :] + target.mean() + model.predict(kernel[len(LEARNT) :, : len(LEARNT)])
+    np.testing.assert_allclose(got[:, ahead_h], np.exp(expected), rtol=2e-4)
+
+
+def test_invalid_hours_are_not_learnt_from():
+    """The invalid hour's value is in no target, and with a dual weight of 0 its window is in no forecast."""
+    row = int(np.flatnonzero(~GRID.valid)[0])
+    _, state = forecasts(GRID)
+    for hour in range(row % 24, 96, 24):
+        issue = row - hour
+        if issue in LEARNT:
+            assert float(jnp.abs(state.dual[hour, np.flatnonzero(LEARNT == issue)[0]])) < 1e-6
+
+
+def test_unknown_weather_and_grids_of_intensities_alone():
+    unknown = replace(GRID, weather_runs=np.full_like(GRID.weather_runs, np.nan))
+    alone = from_trace(IntensityTrace(GRID.intensity_g_per_kwh.astype(float), GRID.start, "made", "direct", "made"))
+    for record in (unknown, alone):
+        point, _ = forecasts(record)
+        assert (point > 20).all() and (point < 800).all(), "between the lowest and the highest emission factor"
+
+
+def test_source_forecasts_are_not_read():
+    hidden = replace(GRID, source_forecast_mw=np.full_like(GRID.source_forecast_mw, np.nan))
+    np.testing.assert_array_equal(forecasts(hidden)[0], forecasts(GRID)[0])
+
+
+def test_runs_under_jit_and_needs_rows():
+    _, state = forecasts(GRID)
+    predict = jax.jit(kernel_regression().predict)
+    single = predict(state, window_at(to_device(GRID), jnp.asarray(LATER[0])))
+    np.testing.assert_allclose(single[:, POINT], forecasts(GRID)[0][0], rtol=1e-5)
+    with pytest.raises(ValueError, match="there is no issue hour to learn from"):
+        kernel_regression().fit(KEY, to_device(GRID), jnp.zeros(0, jnp.int32))
