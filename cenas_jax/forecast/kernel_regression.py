@@ -118,7 +118,7 @@ def _inputs(window: Window):
     near = jnp.arange(HORIZON_H)[:, None] + jnp.arange(-NEAR_H, NEAR_H + 1)[None]
     inside = (near >= 0) & (near < HORIZON_H)
     around = jnp.where(inside[..., None], weather[jnp.clip(near, 0, HORIZON_H - 1)], 0).sum(axis=1)
-    daily = weather.reshape(-1, DAY_H, weather.shape[1]).mean(axis=1)
+    daily = weather.reshape(HORIZON_H // DAY_H, DAY_H, weather.shape[1]).mean(axis=1)
     of_window = [
         (by_day[-1], 0.3),
         (by_day.mean(axis=1), 0.7),
