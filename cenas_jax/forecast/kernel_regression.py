@@ -5,6 +5,7 @@ chapter 2), given history, calendar and weather. It does without source forecast
 rest on those, it errs elsewhere (`mixture`).
 """
 
+import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -46,6 +47,7 @@ class KernelState(NamedTuple):
     intercept: Float[Array, " H"]
 
 
+@functools.lru_cache
 def kernel_regression(config: KernelConfig = KernelConfig()) -> Forecaster:  # noqa: B008 (frozen)
     """A point forecaster; issue hours to learn from should be of the same hour of the day as the forecasts asked for.
 

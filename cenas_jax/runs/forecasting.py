@@ -12,17 +12,21 @@ import numpy as np
 from cenas_jax.carbon import KNOWN_TRACES, load_trace
 from cenas_jax.carbon.trace import HOUR, hour_text
 from cenas_jax.config import RecordOptions, data_folder, unknown_name
-from cenas_jax.forecast.base import POINT, QUANTILES, forecast_table
-from cenas_jax.forecast.baselines import repeat_last, seasonal_average
+from cenas_jax.forecast.base import POINT, QUANTILES, Forecaster, forecast_table
+from cenas_jax.forecast.baselines import repeat_last, seasonal_average, source_forecast
 from cenas_jax.forecast.conformal import FEWEST_ISSUES, adapt, apply_margins, calibrate
 from cenas_jax.forecast.grid import DAY_H, GridRecord, from_trace, load_grid
+from cenas_jax.forecast.kernel_regression import kernel_regression
 from cenas_jax.forecast.metrics import coverage_by_day, decision_regret, mape_by_day, quantile_loss
-from cenas_jax.forecast.windows import HISTORY_H, HORIZON_H, GridArrays, actual_at, issue_rows, to_device, window_at
+from cenas_jax.forecast.mixture import combine
+from cenas_jax.forecast.windows import HISTORY_H, HORIZON_H, GridArrays, actual_at, issue_rows, to_device
 from cenas_jax.training.forecaster import FitConfig, FitInfo, Fitted, fine_tuning, fit, history_only
 from cenas_jax.training.saved_forecaster import SHIPPED, load_forecaster, load_shipped, save_forecaster
 
 CALIBRATION_DAYS = 60
 """Intervals are calibrated on so many past days, where there are so many."""
+FEWEST_LEARNT = 60
+"""Kernel regression learns from so many days, or the forecaster is left alone."""
 REGRET = ((24, 0.25), (24, 0.5), (24, 0.75), (80, 0.25), (80, 0.5), (80, 0.75))
 """Windows (h) and shares of their hours in which work runs."""
 
@@ -132,7 +136,8 @@ def fit_forecaster(
 def evaluate_forecaster(record: GridRecord, fitted: Fitted, *, start: str | None, end: str | None) -> dict[str, Any]:
     """Scores of daily forecasts issued from `start` on whose horizon ends by `end`, beside plain forecasters'.
 
-    Intervals adapt to the outcomes as they become known, from a calibration on the days before `start`.
+    Intervals adapt to the outcomes as they become known, from a calibration on the days before `start`. A grid with
+    sources is forecast by the forecaster combined with others (`forecast.mixture`).
     """
     rows = _daily(record, start, end)
     if start is None and rows.size > 2 * CALIBRATION_DAYS:
@@ -141,7 +146,7 @@ def evaluate_forecaster(record: GridRecord, fitted: Fitted, *, start: str | None
     actual = _actual(grid, rows)
     before = rows[0] - DAY_H * np.arange(CALIBRATION_DAYS + HORIZON_H // DAY_H, HORIZON_H // DAY_H - 1, -1)
     before = before[before >= HISTORY_H].astype(np.int32)
-    tables = {"forecaster": _table(fitted, grid, rows)}
+    tables = {"forecaster": _forecasts(record, fitted, grid, rows)}
     for name, plain in {"repeat yesterday": repeat_last(24), "weekly average": seasonal_average()}.items():
         tables[name] = forecast_table(plain, (), grid, jnp.asarray(rows))
     scores = {}
@@ -158,7 +163,7 @@ def evaluate_forecaster(record: GridRecord, fitted: Fitted, *, start: str | None
             },
         }
     if before.size >= FEWEST_ISSUES:
-        state = calibrate(_table(fitted, grid, before), *_actual(grid, before))
+        state = calibrate(_forecasts(record, fitted, grid, before), *_actual(grid, before))
         adapted = adapt(state, tables["forecaster"], *actual)
         scores["forecaster"]["coverage_90_by_day_percent"] = _rounded(
             coverage_by_day(adapted[..., 0], adapted[..., -1], *actual)
@@ -189,7 +194,8 @@ def predict_hours(record: GridRecord, fitted: Fitted, *, at: str | None, hours: 
     """The forecast issued at `at` (None: after the last reading) for the next `hours` (at most 96).
 
     `filled_hours` of the document counts readings missing in the week before it, which hold the value 24 h earlier.
-    Intervals are calibrated on the outcomes of the last days, where at least `FEWEST_ISSUES` are known.
+    Intervals are calibrated on the outcomes of the last days, where at least `FEWEST_ISSUES` are known. A grid with
+    sources is forecast by the forecaster combined with others (`forecast.mixture`).
     """
     if not 1 <= hours <= HORIZON_H:
         raise ValueError(f"--hours {hours}: give 1 to {HORIZON_H}")
@@ -201,11 +207,11 @@ def predict_hours(record: GridRecord, fitted: Fitted, *, at: str | None, hours: 
             f"{hour_text(record.start + row * HOUR)}: give a time from {first} on, or a longer trace"
         )
     grid = to_device(record)
-    quantiles = jax.jit(fitted.forecaster.predict)(fitted.state, window_at(grid, jnp.int32(row)))
+    quantiles = _forecasts(record, fitted, grid, np.array([row], np.int32))[0]
     known = row - HORIZON_H - DAY_H * np.arange(CALIBRATION_DAYS - 1, -1, -1)
     known = known[known >= HISTORY_H].astype(np.int32)
     if known.size >= FEWEST_ISSUES:
-        state = calibrate(_table(fitted, grid, known), *_actual(grid, known))
+        state = calibrate(_forecasts(record, fitted, grid, known), *_actual(grid, known))
         quantiles = apply_margins(state, quantiles)
     quantiles = np.asarray(quantiles, np.float64)[:hours]
     actual = jax.tree.map(np.asarray, actual_at(grid, jnp.int32(row)))
@@ -246,8 +252,28 @@ def _actual(grid: GridArrays, rows):
     return actual.intensity_g_per_kwh, actual.valid
 
 
-def _table(fitted: Fitted, grid: GridArrays, rows):
-    return jax.jit(lambda rows: forecast_table(fitted.forecaster, fitted.state, grid, rows))(jnp.asarray(rows))
+def _forecasts(record: GridRecord, fitted: Fitted, grid: GridArrays, rows: np.ndarray):
+    """Quantiles `[n, H, Q]` issued at daily `rows`: where the grid has sources, combined with kernel regression, which
+    learns from the same hours as the forecaster did, and with the source forecast, by the outcomes since then."""
+    until = int((np.datetime64(fitted.info["fitted_until"][:-1]) - record.start) / HOUR)
+    learnt = np.arange(rows[0] % DAY_H, until - HORIZON_H + 1, DAY_H, dtype=np.int32)
+    learnt = learnt[learnt >= HISTORY_H]
+    if not record.sources or learnt.size < FEWEST_LEARNT:
+        return _table(fitted.forecaster, fitted.state, grid, rows)
+    days_before = max(int(rows[0]) - until, 0) // DAY_H
+    issues = np.arange(rows[0] - DAY_H * days_before, rows[-1] + 1, DAY_H, dtype=np.int32)
+    kernel, source = kernel_regression(), source_forecast(record.factor_g_per_kwh)
+    others = (kernel, kernel.fit(jax.random.key(0), grid, jnp.asarray(learnt))), (source, ())
+    points = jnp.stack([_table(forecaster, state, grid, issues)[..., POINT] for forecaster, state in others])
+    actual, valid = _actual(grid, issues)
+    valid &= jnp.asarray(issues >= until)[:, None]  # errors on what was learnt from say nothing of those to come
+    return combine(_table(fitted.forecaster, fitted.state, grid, issues), points, actual, valid)[
+        (rows - issues[0]) // DAY_H
+    ]
+
+
+def _table(forecaster: Forecaster, state, grid: GridArrays, rows):
+    return jax.jit(lambda state, rows: forecast_table(forecaster, state, grid, rows))(state, jnp.asarray(rows))
 
 
 def _rounded(values) -> list[float | None]:

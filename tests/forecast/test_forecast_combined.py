@@ -1,0 +1,54 @@
+"""What `cenas forecast` says of a grid with sources: combined forecasts, by outcomes that were known at the time."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from small_grid import small_grid
+
+from cenas_jax.forecast.baselines import repeat_last
+from cenas_jax.runs.forecasting import evaluate_forecaster, predict_hours
+from cenas_jax.training.forecaster import FitConfig, Fitted
+
+GRID = small_grid(days=130)
+UNTIL, ISSUE = 90 * 24, 110 * 24
+
+
+def time_of(row: int) -> str:
+    return f"{GRID.start + np.timedelta64(row, 'h')}Z"
+
+
+def fitted(until: int) -> Fitted:
+    """Yesterday's hours, as if they had been learnt until row `until`."""
+    return Fitted(repeat_last(24), (), FitConfig(), GRID.factor_g_per_kwh, {"fitted_until": time_of(until)})  # type: ignore
+
+
+def predicted(record, until: int = UNTIL):
+    return predict_hours(record, fitted(until), at=time_of(ISSUE), hours=96).quantiles_g_per_kwh
+
+
+def changed(rows):
+    intensity = GRID.intensity_g_per_kwh.copy()
+    intensity[rows] *= 1.5
+    return replace(GRID, intensity_g_per_kwh=intensity)
+
+
+def test_a_forecast_rests_on_others_and_on_past_outcomes_alone():
+    yesterday = np.tile(GRID.intensity_g_per_kwh[ISSUE - 24 : ISSUE], 4)
+    combined = predicted(GRID)
+    assert (np.abs(combined[:, 2] / yesterday - 1) > 1e-3).mean() > 0.9
+    np.testing.assert_array_equal(predicted(changed(slice(ISSUE, None)))[:, 2], combined[:, 2])
+    # 10 days ago: in no history of this forecast, but an outcome of earlier ones.
+    assert (predicted(changed(slice(ISSUE - 240, ISSUE - 216)))[:, 2] != combined[:, 2]).all()
+
+
+def test_too_little_to_learn_from_leaves_the_forecaster_alone():
+    yesterday = np.tile(GRID.intensity_g_per_kwh[ISSUE - 24 : ISSUE], 4)
+    np.testing.assert_allclose(predicted(GRID, until=60 * 24)[:, 2], yesterday, rtol=1e-6)
+
+
+def test_the_combination_beats_its_parts():
+    scores = evaluate_forecaster(GRID, fitted(UNTIL), start=time_of(UNTIL), end=None)["scores"]
+    combined, alone = (scores[name]["mape_by_day_percent"] for name in ("forecaster", "repeat yesterday"))
+    assert all(ours < theirs for ours, theirs in zip(combined, alone, strict=True))
+    assert scores["forecaster"]["coverage_90_by_day_percent"][0] == pytest.approx(90, abs=8)
