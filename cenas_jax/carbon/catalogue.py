@@ -1,5 +1,6 @@
 """Traces by name. Host only: jax is imported where a synthetic trace is asked for."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -59,15 +60,25 @@ def load_trace(
         trace = _synthetic(name, factor, seed)
     elif name == PAPER_TRACE:
         path = _carbon_folder(name, data) / "us_cal_ciso_2020_2022.csv.gz"
-        trace = parse_trace(path, zone="US-CAL-CISO", factor=factor)
+        trace = _parsed(path, zone="US-CAL-CISO", factor=factor)
     elif name in KNOWN_TRACES:
         zone = COMPACT_ZONES[[f"em-{zone.lower()}" for zone in COMPACT_ZONES].index(name)]
         trace = read_compact_traces(_carbon_folder(name, data) / "em_hourly_2021_2023.npz", zone, factor)
     elif Path(name).is_file() or Path(name).suffix or len(Path(name).parts) > 1:
-        trace = parse_trace(name, factor=factor, **csv_options)
+        trace = _parsed(Path(name), factor=factor, **csv_options)
     else:
         raise ValueError(f"trace {name!r} is unknown: give a CSV file or one of {', '.join(KNOWN_TRACES)}")
     return _settled_window(trace, start, hours, gap_policy, max_gap_h)
+
+
+def _parsed(path: Path, **options: str) -> IntensityTrace:
+    """`parse_trace`, once as long as the file stays the same: a search reads several windows of it."""
+    return _parse_version(path, path.stat().st_mtime_ns if path.is_file() else 0, **options)
+
+
+@functools.lru_cache(maxsize=4)
+def _parse_version(path: Path, modified_ns: int, **options: str) -> IntensityTrace:
+    return parse_trace(path, **options)
 
 
 def _settled_window(
