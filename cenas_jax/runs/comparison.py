@@ -1,0 +1,148 @@
+"""Policies against each other over many windows of a grid and many limits: whole searches, on all cores."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from multiprocessing import get_context
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cenas_jax.benchmarks import Benchmark
+from cenas_jax.carbon.ledger import Ledger
+from cenas_jax.cluster.simulation import check_overflow
+from cenas_jax.config import SimulateConfig, settled
+from cenas_jax.runs.inputs import Inputs, load_inputs
+from cenas_jax.runs.simulation import (
+    cluster_params,
+    load_benchmark,
+    policies_of,
+    reserve_for_one_shot,
+    search_function,
+    search_keys,
+    with_capacity,
+)
+from cenas_jax.spaces import with_distinct_isomorphs
+
+CHUNK = 16
+"""Searches that one process vectorises: more fall out of its cache."""
+
+
+class Outcomes(NamedTuple):
+    """Arrays; the first axes are limits, policies, windows, seeds."""
+
+    evaluations: Any  # [l, p, w, s]
+    ledger: Ledger
+    """With a last axis of activities."""
+    hypervolume_share: Any
+    """`[l, p, w, s, hours]`: At the end of each hour; after the end of a search its last."""
+    emitted_g: Any
+    """`[l, p, w, s, hours]`: gCO2eq since the start, at the end of each hour."""
+
+
+class Problem(NamedTuple):
+    """What a comparison is about; plain data, so that it can be sent to other processes."""
+
+    config: SimulateConfig
+    """Its policies are compared with its seeds; its carbon limit and start are replaced."""
+    starts: tuple[str, ...]
+    """First hours of the windows, UTC."""
+    limits_g: tuple[float | None, ...]
+    """None: no limit."""
+    isomorphs: bool = True
+    """False: searches know of no isomorphs, as in the CE-NAS release."""
+
+
+def compare(
+    problem: Problem, *, processes: int | None = None, progress: Callable[[int, int], None] = lambda done, of: None
+) -> Outcomes:
+    """Every policy at every limit from every start with every seed; searches of one window and seed share their draws.
+
+    Args:
+        processes: each with one thread, which is faster on a CPU than one with many. None: one a core; 1: in this one.
+        progress: called with the chunks done and their number.
+
+    `ValueError` for what does not fit, before any search.
+    """
+    shape = _shape(problem)
+    count, chunks = int(np.prod(shape)), -(-int(np.prod(shape)) // CHUNK)
+    tasks = [(problem, chunk) for chunk in range(chunks)]
+    processes = processes or len(os.sched_getaffinity(0))
+    parts = []
+    if processes == 1:
+        for task in tasks:
+            parts.append(_run(task))
+            progress(len(parts), chunks)
+    else:
+        os.environ["NPROC"] = "1"  # XLA reads the size of its thread pool from it when a process starts
+        with get_context("spawn").Pool(processes) as pool:
+            parts.append(pool.apply(_run, tasks[:1]))  # alone, so that the others find it compiled in the cache
+            for part in pool.imap(_run, tasks[1:]):
+                parts.append(part)
+                progress(len(parts), chunks)
+    joined = jax.tree.map(lambda *rows: np.concatenate(rows)[:count], *parts)
+    return jax.tree.map(lambda rows: rows.reshape(*shape, *rows.shape[1:]), joined)
+
+
+def problem_inputs(problem: Problem) -> tuple[list[Inputs], Benchmark]:
+    """What is read for every window, and the benchmark; `ValueError` for what does not fit."""
+    config = settled(problem.config, os.environ)
+    inputs = [load_inputs(replace(config, grid=replace(config.grid, start=start))) for start in problem.starts]
+    benchmark = load_benchmark(inputs[0].config)
+    if not problem.isomorphs:
+        benchmark = benchmark._replace(space=with_distinct_isomorphs(benchmark.space))
+    return inputs, benchmark
+
+
+def _shape(problem: Problem) -> tuple[int, int, int, int]:
+    policies = problem.config.policies
+    return len(problem.limits_g), len(policies.policy), len(problem.starts), policies.seeds
+
+
+def _run(task: tuple[Problem, int]) -> Outcomes:
+    """One chunk: neighbours share limit and policy, so that they end at about the same time."""
+    problem, chunk = task
+    program, keys, windows, policy_params = _program(problem)
+    shape = _shape(problem)
+    flat = np.minimum(np.arange(chunk * CHUNK, (chunk + 1) * CHUNK), int(np.prod(shape)) - 1)  # the last is repeated
+    limit, policy, window, seed = np.unravel_index(flat, shape)
+    params = jax.tree.map(lambda part: part[window], windows)
+    limits_g = np.array([np.inf if value is None else value for value in problem.limits_g], np.float32)
+    params = params._replace(budget=params.budget._replace(carbon_g=jnp.asarray(limits_g[limit])))
+    chosen = jax.tree.map(lambda part: part[limit, window, policy], policy_params)
+    return jax.device_get(program(keys[seed], params, chosen))
+
+
+@lru_cache(maxsize=2)
+def _program(problem: Problem) -> tuple[Callable, jax.Array, Any, Any]:
+    """The compiled searches of a chunk; keys by seed, params by window, policies by (limit, window, policy)."""
+    inputs, benchmark = problem_inputs(problem)
+    config = with_capacity(inputs[0].config, benchmark)
+    policy, _ = policies_of(config, 0.0)
+    search = search_function(config, benchmark, policy, inputs[0].forecast_g_per_kwh.shape[1])
+    by_limit = []
+    for limit_g in problem.limits_g:
+        limited = [each._replace(budget=replace(each.budget, carbon_g=limit_g)) for each in inputs]
+        by_limit.append(_stack([policies_of(config, reserve_for_one_shot(each, benchmark))[1] for each in limited]))
+
+    def one(key, params, policy_params):
+        result = search(key, params, policy_params)
+        history = result.history
+        emitted_g = jnp.cumsum(history.charge.emissions_g.sum(axis=-1))
+        return Outcomes(result.count * 1.0, result.ledger, history.hypervolume_share, emitted_g), result.overflow
+
+    batch = jax.jit(jax.vmap(one))
+
+    def program(*arguments):
+        found, overflow = batch(*arguments)
+        check_overflow(overflow, int(config.cluster.capacity or 0))
+        return found
+
+    return program, search_keys(config), _stack([cluster_params(each) for each in inputs]), _stack(by_limit)
+
+
+def _stack(parts: Sequence) -> Any:
+    return jax.tree.map(lambda *values: jnp.stack([jnp.asarray(value) for value in values]), *parts)

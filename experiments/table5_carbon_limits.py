@@ -1,0 +1,280 @@
+"""Table 5 and figure 4: hypervolume under hard carbon limits, CE-NAS against every plain rival, on windows never seen.
+
+    CENAS_DATA=/path/to/data python experiments/table5_carbon_limits.py
+
+Expected time: EXPECTED_TIME on 2 idle cores (`--grids`, `--powers` and `--windows` make it shorter). Writes
+results/table5_carbon_limits.json and fig4_carbon_limits_{paper,measured}.png (box plots over windows and seeds).
+
+NAS-Bench-201 with HW-NAS-Bench (CIFAR-10 accuracy, edge-GPU energy), 80 h, 8 slots, the choice `corrected`; 30 windows
+of July 2021 to December 2022, of each grid the same, 3 seeds each. Learned policies saw neither CIFAR-10 nor an hour of
+these (`runs/policy_tasks.py`), and their forecasts come from forecasters fitted on hours before July 2021. Differences
+are paired: the mean over seeds of one window against that of the same window; p is Student's, two-sided, over windows.
+
+The best fixed split is chosen on windows before July 2021, on the same benchmark. LaMOO as published, one-shot or all
+evaluating (vanilla), knows no isomorphs and no correction. The bound is what the cheapest hours of the true trace would
+afford, with no time or energy for screening, at the mean gain of hypervolume by evaluations of all searches.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from scipy.stats import ttest_rel
+
+from cenas_jax.allocation.clairvoyant import clairvoyant_bound
+from cenas_jax.carbon.ledger import ACTIVITIES, Ledger
+from cenas_jax.carbon.savings import savings
+from cenas_jax.cli.common import keep_compiled_programs
+from cenas_jax.config import (
+    BenchmarkOptions,
+    GridOptions,
+    LimitOptions,
+    PolicyOptions,
+    PowerOptions,
+    SearcherOptions,
+    SimulateConfig,
+)
+from cenas_jax.report.tables import mean_with_interval
+from cenas_jax.runs.comparison import Outcomes, Problem, compare, problem_inputs
+
+RESULTS = Path(__file__).parent / "results"
+GRIDS = {"CISO": "us-cal-ciso", "DE": "em-de", "PJM": "em-us-mida-pjm"}
+LIMITS_G = (5_000.0, 10_000.0, 30_000.0, 50_000.0)
+HOURS, SLOTS, SEEDS = 80, 8, 3
+FIXED = tuple(f"fixed-{split}" for split in range(SLOTS))
+LEARNED = ("ce-nas",)
+POLICIES = (*FIXED, "vanilla", "threshold", "heuristic", "one-shot", "yesterday-greedy", "forecast-greedy", *LEARNED)
+LOOKING_AHEAD = ("ce-nas", "forecast-greedy")
+FORECASTS = ("persistence", "yesterday", "transformer", "perfect")
+SHOWN = (
+    "vanilla LaMOO as published",
+    "one-shot LaMOO as published",
+    *("fixed-1", "fixed-2", "fixed-4", "vanilla", "threshold", "heuristic", "forecast-greedy", "ce-nas"),
+)
+"""In the figure."""
+PUBLISHED = {"vanilla": "random", "one-shot": "estimate"}
+"""LaMOO as published, by its choice in the region."""
+
+
+def windows(first: str, last: str, count: int, seed: int) -> tuple[str, ...]:
+    """Starts spread over the time, each at a random hour of its part."""
+    start, end = np.datetime64(first, "h"), np.datetime64(last, "h")
+    part_h = int((end - start) / np.timedelta64(1, "h")) // count
+    hours = np.arange(count) * part_h + np.random.default_rng(seed).integers(0, part_h, count)
+    return tuple(f"{start + hour.astype('timedelta64[h]')}:00Z" for hour in hours)
+
+
+def problem(grid: str, power: Any, starts, policies, *, limits=LIMITS_G, **changes: Any) -> Problem:
+    config = SimulateConfig(
+        policies=PolicyOptions(policy=tuple(policies), seeds=changes.get("seeds", SEEDS)),
+        limits=LimitOptions(hours=HOURS),
+        grid=GridOptions(
+            trace=GRIDS[grid], forecast=changes.get("forecast", "transformer"), gap_policy="hold", max_gap_h=12
+        ),
+        benchmark=BenchmarkOptions(benchmark="nas-bench-201"),
+        search=SearcherOptions(choice=changes.get("choice", "corrected")),
+        power=PowerOptions(power=power),
+    )
+    return Problem(config, starts, limits, isomorphs=changes.get("isomorphs", True))
+
+
+def of_grid(grid: str, power: Any, count: int, run) -> tuple[dict, dict[str, np.ndarray]]:
+    """The document of a grid and accounting, and the final shares `[limits, windows, seeds]` of every policy."""
+    test = windows("2021-07-01T12", "2022-12-20T00", count, 0)
+    training = windows("2021-01-16T00", "2021-06-20T00", max(count // 2, 2), 1)
+    main = problem(grid, power, test, POLICIES)
+    found = run(f"{grid}, {power}", main)
+    before = run("fixed splits before July 2021", problem(grid, power, training, FIXED[1:], forecast="none"))
+    best_fixed = before.hypervolume_share[..., -1].mean(axis=(2, 3)).argmax(axis=1) + 1
+    published = {
+        f"{name} LaMOO as published": run(
+            f"{name} as published", problem(grid, power, test, (name,), forecast="none", choice=choice, isomorphs=False)
+        )
+        for name, choice in PUBLISHED.items()
+    }
+    by_forecast = {
+        forecast: run(f"forecast {forecast}", problem(grid, power, test, LOOKING_AHEAD, forecast=forecast))
+        for forecast in FORECASTS
+        if forecast != "transformer"
+    }
+    share = {name: found.hypervolume_share[:, i, ..., -1] for i, name in enumerate(POLICIES)}
+    share |= {name: each.hypervolume_share[:, 0, ..., -1] for name, each in published.items()}
+    bound = bounds(main, found)
+    cells = {}
+    for i, limit_g in enumerate(LIMITS_G):
+        rows = {
+            name: {**row(found, i, place), "ce_nas_less_this": paired(share["ce-nas"][i], share[name][i])}
+            for place, name in enumerate(POLICIES)
+        }
+        for name, each in published.items():
+            rows[name] = {**row(each, i, 0), "ce_nas_less_this": paired(share["ce-nas"][i], share[name][i])}
+        vanilla = ledger_of(found, i, POLICIES.index("vanilla"))
+        for place, name in enumerate(POLICIES):
+            saved = savings(ledger_of(found, i, place), vanilla)
+            rows[name]["saved_against_vanilla_g"] = {
+                key: round(float(np.asarray(value, float).mean()), 1) for key, value in saved._asdict().items()
+            }
+        cells[f"{limit_g:.0f}"] = {
+            "policies": rows,
+            "best_fixed_before": f"fixed-{best_fixed[i]}",
+            "clairvoyant_bound": round(float(bound[i].mean()), 5),
+            "ce_nas_share_of_bound": round(float((share["ce-nas"][i].mean(axis=-1) / bound[i]).mean()), 5),
+            "forecasts": {
+                forecast: {name: row(each, i, place) for place, name in enumerate(LOOKING_AHEAD)}
+                for forecast, each in by_forecast.items()
+            },
+        }
+    return {"test_starts": test, "limits": cells}, share
+
+
+def ledger_of(found: Outcomes, limit: int, policy: int) -> Ledger:
+    return jax.tree.map(lambda part: part[limit, policy], found.ledger)
+
+
+def row(found: Outcomes, limit: int, policy: int) -> dict:
+    share = found.hypervolume_share[limit, policy, ..., -1].astype(float)
+    emissions_g = found.ledger.emissions_g[limit, policy].astype(float)
+    return {
+        "hypervolume_share": [round(value, 5) for value in mean_with_interval(share.mean(axis=-1))],
+        "quartiles": [round(float(value), 5) for value in np.quantile(share, (0, 0.25, 0.5, 0.75, 1))],
+        "evaluations": round(float(found.evaluations[limit, policy].mean()), 1),
+        "energy_kwh": round(float(found.ledger.energy_kwh[limit, policy].sum(axis=-1).mean()), 2),
+        "emissions_g": {activity: round(float(emissions_g[..., i].mean()), 1) for i, activity in enumerate(ACTIVITIES)},
+    }
+
+
+def paired(share: np.ndarray, other: np.ndarray) -> dict:
+    """Over windows, seeds averaged."""
+    difference = (share - other).mean(axis=-1).astype(float)
+    pvalue: Any = ttest_rel(share.mean(axis=-1), other.mean(axis=-1))[1] if difference.any() else 1.0
+    return {
+        "mean": round(float(difference.mean()), 6),
+        "interval": [round(value, 6) for value in mean_with_interval(difference)[1:]],
+        "p": float(f"{pvalue:.2g}"),
+    }
+
+
+def bounds(main: Problem, found: Outcomes) -> np.ndarray:
+    """`[limits, windows]`: the clairvoyant bound under the mean gain curve of all searches that screen."""
+    inputs, benchmark = problem_inputs(main)
+    power = inputs[0].power.params()
+    curve = gain_curve(found)
+    mean_h = float(benchmark.table.train_time_s.mean()) / 3600
+    first = 0 if inputs[0].power.charge_initial_design else main.config.cluster.initial_design
+
+    def bound(limit_g, each):
+        answer = clairvoyant_bound(
+            jnp.asarray(each.trace.intensity_g_per_kwh, jnp.float32),
+            SLOTS,
+            jnp.float32(power.evaluation_w * power.pue),
+            jnp.float32(limit_g),
+            jnp.float32(mean_h),
+            jnp.asarray(curve[first:], jnp.float32),
+        )
+        return float(answer.hypervolume)
+
+    return np.array([[bound(limit_g, each) for each in inputs] for limit_g in main.limits_g])
+
+
+def gain_curve(found: Outcomes) -> np.ndarray:
+    """Mean hypervolume share by evaluations, of the ends of all searches of policies that screen; never falling."""
+    screens = [i for i, name in enumerate(POLICIES) if name not in ("vanilla", "one-shot", "fixed-0")]
+    counts = found.evaluations[:, screens].ravel()
+    share = found.hypervolume_share[:, screens, ..., -1].ravel()
+    order = np.argsort(counts, kind="stable")
+    bins = np.array_split(order, max(len(order) // 60, 2))
+    x = np.array([counts[part].mean() for part in bins])
+    y = np.maximum.accumulate([share[part].mean() for part in bins])
+    return np.interp(np.arange(SLOTS * HOURS * 2), np.concatenate([[0], x]), np.concatenate([[0], y]))
+
+
+def box_figure(shares: dict[str, dict[str, np.ndarray]], names: tuple[str, ...]) -> Figure:
+    """Box plots of the distance from the table's hypervolume, a row a grid, a column a limit."""
+    figure, axes = plt.subplots(
+        len(shares),
+        len(LIMITS_G),
+        figsize=(3.6 * len(LIMITS_G), 3.2 * len(shares)),
+        squeeze=False,
+        layout="constrained",
+    )
+    for line, (grid, share) in zip(axes, shares.items(), strict=True):
+        for i, (axis, limit_g) in enumerate(zip(line, LIMITS_G, strict=True)):
+            axis.boxplot(
+                [1 - share[name][i].ravel() for name in names], orientation="horizontal", widths=0.7, showfliers=False
+            )
+            axis.set_yticks(range(1, len(names) + 1), names if i == 0 else [""] * len(names), fontsize=8)
+            axis.set_xscale("log")
+            axis.invert_yaxis()
+            axis.grid(axis="x", which="both", alpha=0.3)
+            axis.set_title(f"{grid}, {limit_g / 1000:g} kg", fontsize=9)
+    for axis in axes[-1]:
+        axis.set_xlabel("1 - hypervolume share", fontsize=8)
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--grids", nargs="+", choices=GRIDS, default=list(GRIDS))
+    parser.add_argument("--powers", nargs="+", choices=("paper", "measured"), default=["paper", "measured"])
+    parser.add_argument("--windows", type=int, default=30)
+    parser.add_argument("--out", type=Path, default=RESULTS / "table5_carbon_limits.json")
+    arguments = parser.parse_args()
+    keep_compiled_programs()
+    console = Console()
+    sizes = {"windows": arguments.windows, "seeds": SEEDS, "hours": HOURS, "slots": SLOTS}
+    for power in arguments.powers:
+        shares = {}
+        for grid in arguments.grids:
+            with Progress(console=console) as progress:
+
+                def run(what: str, of: Problem, progress=progress) -> Outcomes:
+                    bar = progress.add_task(f"{what} (compiling)", total=None)
+
+                    def note(done: int, total: int) -> None:
+                        progress.update(bar, total=total, completed=done, description=what)
+
+                    return compare(of, progress=note)
+
+                found, shares[grid] = of_grid(grid, power, arguments.windows, run)
+            show(console, grid, power, found)
+            keep(arguments.out, sizes, grid, power, found)
+        figure = box_figure(shares, SHOWN)
+        figure.savefig(arguments.out.with_name(f"fig4_carbon_limits_{power}.png"), dpi=110)
+
+
+def keep(path: Path, sizes: dict, grid: str, power: str, found: dict) -> None:
+    """Writes what is done, beside what earlier runs of the same sizes did for other grids and kinds of accounting."""
+    document: dict[str, Any] = {**sizes, "grids": {}}
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if {name: before[name] for name in sizes} == sizes:
+            document = before
+    document["grids"].setdefault(grid, {})[power] = found
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def show(console: Console, grid: str, power: str, found: dict) -> None:
+    table = Table("policy", *(f"{float(limit) / 1000:g} kg" for limit in found["limits"]), title=f"{grid}, {power}")
+    cells = found["limits"].values()
+    for name in next(iter(cells))["policies"]:
+        line = []
+        for cell in cells:
+            each = cell["policies"][name]
+            mark = "*" if name == cell["best_fixed_before"] else ""
+            line.append(f"{each['hypervolume_share'][0]:.4f}{mark} p {each['ce_nas_less_this']['p']:.1g}")
+        table.add_row(name, *line)
+    table.add_row("bound", *(f"{cell['clairvoyant_bound']:.4f}" for cell in cells))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
