@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from cenas_jax.allocation.environment import Environment
@@ -57,10 +58,10 @@ def simulate(
     )
 
 
-def check_overflow(overflow: Int[Array, "*batch"], capacity: int) -> None:
+def check_overflow(overflow: Int[Array | np.ndarray, "*batch"], capacity: int) -> None:
     """`ValueError` where one of the `overflow` of searches says that it evaluated more than its capacity: its
     result would be wrong."""
-    lost = int(jnp.max(overflow))
+    lost = int(overflow.max())
     if lost > 0:
         raise ValueError(
             f"a search evaluated {lost} architectures more than its capacity of {capacity}: raise the capacity "
