@@ -1,8 +1,8 @@
 """The simulated carbon-aware search in NumPy, scikit-learn and moocore: the rival to time against, and an oracle.
 
-The same rules as `cenas_jax.cluster.simulated` with `choice="estimate"`, written the way NumPy likes it: arrays of the
-size that is needed, lists where there are few things, a region only when results have arrived, no work for a slot that
-has none. Float64 throughout.
+The same rules as `cenas_jax.cluster.simulated`, written the way NumPy likes it: arrays of the size that is needed,
+lists where there are few things, a region only when results have arrived, no work for a slot that has none. Float64
+throughout.
 """
 
 import heapq
@@ -14,6 +14,7 @@ from multiprocessing.pool import Pool
 from typing import NamedTuple
 
 import numpy as np
+from baselines.numpy_correction import Correction, by_gain
 from baselines.numpy_lamoo import PartitionConfig, RegionScorer, dominance_counts, hypervolume, partition
 from threadpoolctl import threadpool_limits
 
@@ -29,6 +30,7 @@ class Problem:
     """A benchmark table as float64 arrays; objectives are maximised, all finite."""
 
     features: np.ndarray  # [size, f]
+    one_hot: np.ndarray  # [size, h]
     objectives: np.ndarray  # [size, m]
     estimates: np.ndarray  # [size, m]; NaN where there is none
     train_time_s: np.ndarray  # [size]
@@ -41,11 +43,17 @@ class Problem:
     @classmethod
     def of(cls, benchmark) -> "Problem":
         """From a `cenas_jax.benchmarks.Benchmark`."""
+        return cls.of_table(benchmark.space, benchmark.table)
+
+    @classmethod
+    def of_table(cls, space, table) -> "Problem":
+        """From a `SearchSpace` and its `BenchmarkTable`."""
         import jax.numpy as jnp  # The search itself needs no jax.
 
-        space, table = benchmark.space, benchmark.table
+        codes = space.codes(jnp.arange(space.size))
         return cls(
-            features=np.asarray(space.features(space.codes(jnp.arange(space.size))), float),
+            features=np.asarray(space.features(codes), float),
+            one_hot=np.asarray(space.one_hot(codes), float),
             objectives=np.asarray(table.objectives, float),
             estimates=np.asarray(table.estimates, float),
             train_time_s=np.asarray(table.train_time_s, float),
@@ -66,6 +74,8 @@ class SearchConfig(PartitionConfig):
     queue_capacity: int = 32
     screen_per_interval: int = 512
     window_h: int = 24
+    choice: str = "estimate"
+    """Order of the screened: `estimate` or `corrected`."""
 
 
 class Job(NamedTuple):
@@ -143,7 +153,7 @@ Draw = Callable[[int, np.ndarray, int], np.ndarray]
 where the mask holds. The initial design is drawn in interval -1."""
 
 
-class _Search:
+class Search:
     """The state of one search between two intervals."""
 
     def __init__(self, problem, config, power, budget, draw, charge_initial_design, scorer):
@@ -161,14 +171,32 @@ class _Search:
         self.supernet_left_s = problem.supernet_time_s
         self.used_kwh = self.emitted_g = 0.0
         self.stopped = False
+        self.gain = 0.0  # ln of the hypervolume's growth over the last interval
         self.results_arrived()
+        self.initial_hypervolume = self.hypervolume  # 0 until the initial design has a result
 
     def results_arrived(self) -> None:
-        """The region and the hypervolume are what follows from the evaluated architectures."""
-        objectives = self.problem.objectives[self.evaluated]
-        leaf = partition(objectives, self.problem.reference_point, self.config)
-        self.depth = self.scorer.depth(leaf.path, np.asarray(self.evaluated, int))
-        self.hypervolume = hypervolume(objectives, self.problem.reference_point)
+        self.news = True
+        self.hypervolume = hypervolume(self.problem.objectives[self.evaluated], self.problem.reference_point)
+
+    def learn(self) -> None:
+        """The region and the corrections are what follows from the evaluated architectures."""
+        problem, evaluated = self.problem, np.asarray(self.evaluated, int)
+        objectives = problem.objectives[evaluated]
+        leaf = partition(objectives, problem.reference_point, self.config)
+        self.depth = self.scorer.depth(leaf.path, evaluated)
+        if self.config.choice == "corrected":
+            columns = zip(self.known_estimates(evaluated).T, objectives.T, strict=True)
+            self.corrections = [Correction(problem.one_hot[evaluated], *column) for column in columns]
+        self.news = False
+
+    def known_estimates(self, index: np.ndarray) -> np.ndarray:
+        return np.where(self.estimated[index][:, None], self.problem.estimates[index], np.nan)
+
+    @property
+    def log_hypervolume(self) -> float:
+        """Over the initial design's; 0 while there is none."""
+        return log_ratio(self.hypervolume, self.initial_hypervolume)
 
     def candidates(self, interval: int) -> np.ndarray:
         """Draws from the region; where too few are left in it, its deepest constraints are dropped."""
@@ -203,10 +231,16 @@ class _Search:
         return count, supernet_s
 
     def ranked(self, index: np.ndarray) -> np.ndarray:
-        """The first of them by dominance number of their estimates; those without an estimate come last.
+        """The first of them by gain of their corrected estimates, or by dominance number of their estimates.
 
-        Ties: the better last objective first.
+        By dominance those without an estimate come last, and of ties the better last objective first.
         """
+        if self.config.choice == "corrected":
+            one_hot, known = self.problem.one_hot[index], self.known_estimates(index).T
+            predicted = [one.posterior_median(one_hot, e) for one, e in zip(self.corrections, known, strict=True)]
+            evaluated = self.problem.objectives[self.evaluated]
+            rows = by_gain(np.stack(predicted, 1), evaluated, self.problem.reference_point, self.config.queue_capacity)
+            return index[rows]
         known = self.estimated[index]
         if known.any():
             estimates = self.problem.estimates[index]
@@ -257,6 +291,9 @@ class _Search:
     def interval(self, number: int, evaluation_slots: int, intensity_g_per_kwh: float) -> tuple[int, np.ndarray]:
         """One carbon interval: the number screened, and slot seconds by activity."""
         power, budget = self.power, self.budget
+        if self.news:
+            self.learn()
+        before = self.hypervolume
         horizon_s = min(max((budget.hours - number) * INTERVAL_S, 0.0), INTERVAL_S)
         left_kwh = budget.energy_kwh * (1 - BUDGET_MARGIN) - self.used_kwh
         if intensity_g_per_kwh > 0:
@@ -274,6 +311,8 @@ class _Search:
         energy_kwh, emissions_g = charge(duration_s, power, intensity_g_per_kwh)
         self.used_kwh += energy_kwh.sum()
         self.emitted_g += emissions_g.sum()
+        self.initial_hypervolume = self.initial_hypervolume or self.hypervolume
+        self.gain = log_ratio(self.hypervolume, before)
         return screened, duration_s
 
 
@@ -305,7 +344,7 @@ def search(
         return of_class[np.sort(np.unique(of_class, return_index=True)[1])[:n]]
 
     scorer = scorer or RegionScorer(problem.features, config)
-    state = _Search(problem, config, power, budget, draw or draw_by_seed, charge_initial_design, scorer)
+    state = Search(problem, config, power, budget, draw or draw_by_seed, charge_initial_design, scorer)
     hours = len(intensity_g_per_kwh) - config.window_h
     share, slots, screened = np.zeros(hours), np.zeros(hours, int), np.zeros(hours, int)
     duration_s = np.zeros((hours, 5))
@@ -317,6 +356,11 @@ def search(
         share[hour] = state.hypervolume / problem.max_hypervolume
     energy_kwh, emissions_g = charge(duration_s, power, intensity_g_per_kwh[config.window_h :, None])
     return Result(state.evaluated, share, slots, screened, duration_s, energy_kwh, emissions_g)
+
+
+def log_ratio(value: float, base: float) -> float:
+    """`ln(value / base)`; 0 while the base is 0."""
+    return math.log(value / base) if base > 0 else 0.0
 
 
 def _seconds(energy_kwh: float, power_w: float) -> float:

@@ -1,0 +1,131 @@
+"""Corrected estimates and the greedy batch in NumPy and SciPy, by the rules of `cenas_jax.search.gaussian_process` and
+`cenas_jax.search.ranking`. Float64; only what is needed is computed: a process of exact costs is fitted only for an
+architecture without an estimate, and what cannot gain is left out of later picks.
+"""
+
+import itertools
+import math
+from functools import cached_property
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+
+LENGTHS, NOISES = (1.0, 1.5, 2.0, 3.0, 4.0), (1e-3, 1e-2, 1e-1)
+MOST_ROWS = 128
+
+
+class Correction:
+    """A Gaussian process of one objective, fitted on evaluated architectures."""
+
+    def __init__(self, one_hot: np.ndarray, estimate: np.ndarray, target: np.ndarray):
+        """Rows `[n, h]`, `[n]` (NaN where unknown), `[n]` (maximised, finite)."""
+        self.one_hot, self.best = one_hot, target.max() if len(target) else 0.0
+        self.scale = _median_distance(self.best - target)
+        warped = -np.log1p((self.best - target) / self.scale)
+        self.mean, self.deviation = _moments(warped)
+        self.y = (warped - self.mean) / self.deviation
+        known = ~np.isnan(estimate)
+        self.estimate_mean, self.estimate_deviation = _moments(estimate[known])
+        self.e = self._standardised(estimate)
+        close = np.abs(estimate - target)[known] <= 1e-5 * np.abs(target)[known]
+        self.exact = bool(known.any() and close.all())
+
+    def posterior_median(self, one_hot: np.ndarray, estimate: np.ndarray) -> np.ndarray:
+        """`[c]`, in the target's unit, of architectures `[c, h]` with these estimates (NaN: unknown)."""
+        unknown = np.isnan(estimate)
+        if self.exact and not unknown.any():
+            return estimate
+        if not len(self.y):
+            return np.zeros(len(estimate))
+        length, weights = self.fitted
+        distance = _squared_distance(one_hot, self._standardised(estimate), self.one_hot, self.e)
+        warped = self.mean + self.deviation * (_kernel(distance, length) @ weights)
+        median = self.best - self.scale * np.expm1(-warped)
+        return np.where(unknown, median, estimate) if self.exact else median
+
+    @cached_property
+    def fitted(self) -> tuple[float, np.ndarray]:
+        """The length of the greatest evidence, and the weights of the rows."""
+        length, noise = (LENGTHS[0], NOISES[0]) if self.exact else self._choose()
+        gram = _kernel(_squared_distance(self.one_hot, self.e, self.one_hot, self.e), length)
+        return length, _solve(gram, noise, self.y)[0]
+
+    def _choose(self) -> tuple[float, float]:
+        x, e, y = self.one_hot[:MOST_ROWS], self.e[:MOST_ROWS], self.y[:MOST_ROWS]
+        distance, best = _squared_distance(x, e, x, e), (-math.inf, 0.0, 0.0)
+        grams = {length: _kernel(distance, length) for length in LENGTHS}
+        for length, noise in itertools.product(LENGTHS, NOISES):
+            weights, factor = _solve(grams[length], noise, y)
+            amplitude = max(y @ weights / len(y), 1e-12)
+            value = -0.5 * len(y) * math.log(amplitude) - np.log(np.diagonal(factor)).sum()
+            if value > best[0]:
+                best = value, length, noise
+        return best[1:]
+
+    def _standardised(self, estimate: np.ndarray) -> np.ndarray:
+        return np.nan_to_num((estimate - self.estimate_mean) / self.estimate_deviation, nan=0.0)
+
+
+def by_gain(predicted: np.ndarray, objectives: np.ndarray, reference_point: np.ndarray, n: int) -> np.ndarray:
+    """Rows of `predicted[c, 2]` in the order of the greedy batch, at most `n`: each has the greatest hypervolume gain
+    over `objectives[e, 2]` and the earlier ones; of equal ones, and of those that gain nothing, the first."""
+    boxes = np.maximum(predicted - reference_point, 0)
+    front = _front(np.maximum(objectives - reference_point, 0))
+    left, picked = np.arange(len(predicted)), []
+    while len(picked) < n and len(left):
+        gain = _gains(boxes[left], front)
+        # A gain only falls as the front grows: what has none is done with.
+        left, gain = left[gain > 0], gain[gain > 0]
+        if not len(left):
+            break
+        best = np.argmax(gain)
+        picked.append(left[best])
+        front = _front(np.concatenate([front, boxes[left[best], None]]))
+        left = np.delete(left, best)
+    rest = np.setdiff1d(np.arange(len(predicted)), picked)[: n - len(picked)]
+    return np.concatenate([np.array(picked, int), rest])
+
+
+def _gains(boxes: np.ndarray, front: np.ndarray) -> np.ndarray:
+    """Area of each box above the staircase, column by column from the right; `front` as `_front` gives it."""
+    edges = np.concatenate([[np.inf], front[:, 0], [0.0]])
+    heights = np.concatenate([[0.0], front[:, 1]])
+    widths = np.minimum(boxes[:, :1], edges[:-1]) - edges[1:]
+    return (np.maximum(widths, 0) * np.maximum(boxes[:, 1:] - heights, 0)).sum(axis=1)
+
+
+def _front(points: np.ndarray) -> np.ndarray:
+    """The non-dominated ones, by falling first and so rising second objective."""
+    points = points[np.lexsort((-points[:, 1], -points[:, 0]))]
+    highest_before = np.concatenate([[0.0], np.maximum.accumulate(points[:, 1])[:-1]]) if len(points) else points[:, 1]
+    return points[points[:, 1] > highest_before]
+
+
+def _squared_distance(x, e_x, z, e_z) -> np.ndarray:
+    mismatches = z[0].sum() - x @ z.T
+    return 2 * mismatches + (e_x[:, None] - e_z) ** 2
+
+
+def _kernel(distance: np.ndarray, length: float) -> np.ndarray:
+    exponent = distance * (-0.5 / length**2)
+    return np.exp(exponent, out=exponent)
+
+
+def _solve(gram: np.ndarray, noise: float, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights, and the Cholesky factor."""
+    noisy = gram.copy()
+    noisy[np.diag_indices_from(noisy)] += noise
+    factor = cho_factor(noisy, lower=True, overwrite_a=True, check_finite=False)
+    return cho_solve(factor, y, check_finite=False), factor[0]
+
+
+def _median_distance(distance: np.ndarray) -> float:
+    if not len(distance):
+        return 1.0
+    return float(np.median(distance)) or float(np.mean(distance)) or 1.0
+
+
+def _moments(values: np.ndarray) -> tuple[float, float]:
+    if not len(values):
+        return 0.0, 1.0
+    return float(values.mean()), float(values.std()) or 1.0
