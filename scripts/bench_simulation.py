@@ -16,12 +16,9 @@ compared by searched hours per second.
 """
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -47,6 +44,7 @@ from baselines.numpy_search import (
     worker_pool,
 )
 from baselines.numpy_search import search as numpy_search
+from measuring import CORES, machine, median_s
 from rich.console import Console
 from rich.table import Table
 
@@ -70,7 +68,6 @@ from cenas_jax.search.lamoo import (
 )
 from cenas_jax.spaces.nas_bench_201 import nas_bench_201
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 CHUNK = 16
 """Searches that one process vectorises: more fall out of its cache."""
 BASELINES = ("tuned", "plain")
@@ -160,17 +157,6 @@ def _region_in_worker(kernel: str, sets: np.ndarray) -> None:
 def search_batch_jax(pool: Pool, hours: int, capacity: int, policy: str, seeds: np.ndarray) -> None:
     """All searches, an equal part to every process."""
     pool.starmap(_search_in_worker, [(hours, capacity, policy, part) for part in np.split(seeds, CORES)], chunksize=1)
-
-
-def median_s(call: Callable[[], Any], repeats: int) -> float:
-    """Median wall-clock seconds after one warm-up call."""
-    jax.block_until_ready(call())
-    seconds = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        jax.block_until_ready(call())
-        seconds.append(time.perf_counter() - begin)
-    return statistics.median(seconds)
 
 
 def bench_batches(setting: Setting, arguments: argparse.Namespace) -> list[dict]:
@@ -343,18 +329,6 @@ def bench_growth(arguments: argparse.Namespace) -> list[dict]:
                 }
             )
     return rows
-
-
-def machine() -> dict:
-    cpus = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in cpus.read_text().splitlines() if line.startswith("model name")]
-    packages = ("jax", "jaxlib", "numpy", "scikit-learn", "moocore")
-    versions = {package: importlib.metadata.version(package) for package in packages}
-    return {
-        "cores": CORES,
-        "processor": names[0] if names else platform.machine(),
-        "python": platform.python_version(),
-    } | versions
 
 
 def show(console: Console, title: str, rows: list[dict]) -> None:

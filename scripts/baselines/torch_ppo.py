@@ -5,6 +5,7 @@ The same network, losses, advantages, epochs, minibatches, moments of the inputs
 for all epochs, and one thread acts: the networks are small.
 """
 
+import time
 from typing import NamedTuple
 
 import numpy as np
@@ -164,11 +165,14 @@ class TorchPPO:
         self.environments, self.agent, self.slots, self.config = environments, agent, slots, config
         self.network = TorchActorCritic(agent.network.width, agent.network.layers, inputs, SPLIT_FEATURES)
         self.moments, self.done = Moments(inputs), 0
+        self.play_s = 0.0  # of the last update
         self.optimiser = torch.optim.Adam(self.network.parameters(), eps=1e-5, fused=True)
 
     def update(self, hyper: Hyperparameters) -> tuple[int, float]:
         """Intervals played before the ends of their episodes, and the mean sum of rewards of an episode."""
+        begin = time.perf_counter()
         played, raw, reward = self.play(hyper)
+        self.play_s = time.perf_counter() - begin
         left = max(1 - self.done / float(hyper.last_update), 0.0)
         for group in self.optimiser.param_groups:
             group["lr"] = float(hyper.learning_rate) * left
