@@ -2,8 +2,7 @@
 
     CENAS_DATA=/path/to/data python experiments/fig_policy_behaviour.py
 
-Expected time: 3 minutes on 2 idle cores. Expected figure: the heuristic spends the limit by the third day; the greedy
-plan and CE-NAS evaluate around noon alone, CE-NAS a few slots earlier, and both last until the end.
+Expected time: 3 minutes on 2 idle cores. Its result is not committed yet, so no figure is expected yet.
 
 US-CAL-CISO from the paper's start hour, 80 h, 8 slots, 10 kg, preset `paper`, NAS-Bench-201 with HW-NAS-Bench, 8 seeds;
 forecasts by the shipped transformer, fitted on hours before July 2021. Writes results/fig_policy_behaviour.json (mean

@@ -1,11 +1,11 @@
 """Training an allocation policy by PPO in JAX against a PyTorch PPO on NumPy environments, side by side.
 
     pip install -e ".[baselines]"
-    CENAS_DATA=<data> python scripts/bench_ppo.py --json experiments/results/bench_ppo.json    # EXPECTED_TIME
-    python scripts/bench_ppo.py --quick                                                        # QUICK_TIME
+    CENAS_DATA=<data> python scripts/bench_ppo.py --json experiments/results/bench_ppo.json
+    python scripts/bench_ppo.py --quick    # minutes
 
 Needs an otherwise idle machine. Without CENAS_DATA the tasks are the synthetic ones.
-EXPECTED_FIGURE
+Not run to its end on an idle machine yet, so no figure is expected yet.
 
 A step is an interval of an episode that still runs, and its share of the learning; every figure is the median of
 updates after a warm-up, compilation apart. The real environment is the one that `cenas policy train` trains on, with
