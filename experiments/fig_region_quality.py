@@ -2,10 +2,9 @@
 
     CENAS_DATA=/path/to/data python experiments/fig_region_quality.py
 
-Expected time: about 2 minutes on 2 cores. Expected figure: draws from the region have a higher mean hypervolume (of 50
-draws) and a lower mean energy than draws from the whole space, more so the more was evaluated. Their mean accuracy is
-*lower* from 100 evaluations on: some failures at 10 % cost so little energy that few architectures dominate them, and
-LaMOO labels by dominance numbers (the 500 least dominated of the whole table have 86.0 %, all of it 87.1 %).
+Expected time: some minutes on 2 cores. Expected figure: draws from the region have a higher mean accuracy (after 300
+evaluations 90.2 against 88.9 %) and a lower mean energy (21.7 against 24.8 mJ) than draws from the whole space; the
+hypervolume of 50 draws is about the same, as the best of the region were evaluated already.
 
 For 64 seeds, LaMOO searches by random choice in its region; after 50 to 300 evaluations, 50 architectures are drawn
 from the region and 50 from the whole space, none of them evaluated before. Writes results/fig_region_quality.json
