@@ -34,10 +34,11 @@ def savings(ledger: Ledger, other: Ledger) -> Savings:
     other_h, other_kwh, other_g = _totals(other)
     power = _ratio(other_kwh, other_h, _ratio(energy_kwh, work_h, 0.0))
     intensity = _ratio(other_g, other_kwh, _ratio(emissions_g, energy_kwh, 0.0))
-    return Savings(
+    own_power, own_intensity = _ratio(energy_kwh, work_h, power), _ratio(emissions_g, energy_kwh, intensity)
+    return Savings(  # differences first: equal searches save nothing to the bit
         less_work_g=(other_h - work_h) * power * intensity,
-        cheaper_work_g=(work_h * power - energy_kwh) * intensity,
-        later_work_g=energy_kwh * intensity - emissions_g,
+        cheaper_work_g=work_h * (power - own_power) * intensity,
+        later_work_g=energy_kwh * (intensity - own_intensity),
     )
 
 

@@ -30,6 +30,11 @@ def test_a_policy_that_only_runs_fewer_slots_saves_by_less_work_alone():
     assert [float(part) for part in split] == pytest.approx([4200, 0, 0], abs=1e-2)
 
 
+def test_equal_searches_save_nothing():
+    one = ledger(1.0, 45.0, 1529.0)
+    assert [float(part) for part in savings(one, one)] == [0, 0, 0]
+
+
 amounts = st.one_of(st.just(0.0), st.floats(0.0625, 1e4, width=32))
 
 
