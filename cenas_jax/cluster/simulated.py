@@ -60,12 +60,13 @@ def simulated_cluster(
     space: SearchSpace, table: BenchmarkTable, searcher: Searcher, config: ClusterConfig, intervals: int
 ) -> Environment:
     """The environment of one search over `intervals` hours. `params` of `reset` and `step` are `ClusterParams`."""
-    if config.initial_design > min(space.size, config.capacity):
-        raise ValueError(
-            f"initial_design {config.initial_design} exceeds the space ({space.size} architectures) or the capacity "
-            f"({config.capacity} evaluations)"
-        )
     classes = isomorphism_classes(space)
+    different = classes.none().shape[0]
+    if config.initial_design > min(different, config.capacity):
+        raise ValueError(
+            f"initial_design {config.initial_design} exceeds the space ({different} architectures, isomorphs once) or "
+            f"the capacity ({config.capacity} evaluations)"
+        )
 
     def see(state: ClusterState, params: ClusterParams) -> Observation:
         return observe(state, params, config, intervals, table)

@@ -45,6 +45,8 @@ def print_outlook(console: Console, document: dict[str, Any]) -> None:
     """Every hour's median and intervals."""
     days = document["calibrated_on_days"]
     note = f"intervals calibrated on {days} past days" if days else "intervals not calibrated: too few past days"
+    if document["seen_in_the_fit"]:
+        note += f"; the fit has read hours until {document['fitted_until']}: no test of it"
     if document["filled_hours"]:
         note += f"; {document['filled_hours']} missing readings of the last week filled from the day before"
     table = Table(title=escape(f"{document['grid']}, issued {document['issued']}, g/kWh ({note})"))

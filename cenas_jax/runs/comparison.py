@@ -1,7 +1,8 @@
 """Policies against each other over many windows of a grid and many limits: whole searches, on all cores."""
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from multiprocessing import get_context
@@ -13,6 +14,7 @@ import numpy as np
 
 from cenas_jax.benchmarks import Benchmark
 from cenas_jax.carbon.ledger import Ledger
+from cenas_jax.carbon.trace import HOUR, utc_hour
 from cenas_jax.cluster.simulation import check_overflow
 from cenas_jax.config import SimulateConfig, settled
 from cenas_jax.runs.inputs import Inputs, load_inputs
@@ -59,32 +61,40 @@ class Problem(NamedTuple):
 def compare(
     problem: Problem, *, processes: int | None = None, progress: Callable[[int, int], None] = lambda done, of: None
 ) -> Outcomes:
-    """Every policy at every limit from every start with every seed; searches of one window and seed share their draws.
+    """Every policy at every limit from every start with every seed. Searches of one window and seed share their draws,
+    those of different windows do not (`window_keys`).
 
     Args:
         processes: each with one thread, which is faster on a CPU than one with many. None: one a core; 1: in this one.
+            More than one are spawned, so a script that calls this needs `if __name__ == "__main__"`.
         progress: called with the chunks done and their number.
 
-    `ValueError` for what does not fit, before any search.
+    `ValueError` for what does not fit, before any search; after one, where it outgrew the capacity.
     """
     shape = _shape(problem)
     count, chunks = int(np.prod(shape)), -(-int(np.prod(shape)) // CHUNK)
     tasks = [(problem, chunk) for chunk in range(chunks)]
-    processes = processes or len(os.sched_getaffinity(0))
+    processes = min(processes or _cores(), chunks)
     parts = []
     if processes == 1:
         for task in tasks:
             parts.append(_run(task))
             progress(len(parts), chunks)
     else:
-        os.environ["NPROC"] = "1"  # XLA reads the size of its thread pool from it when a process starts
-        with get_context("spawn").Pool(processes) as pool:
-            parts.append(pool.apply(_run, tasks[:1]))  # alone, so that the others find it compiled in the cache
+        with _one_thread_each(), get_context("spawn").Pool(processes) as pool:
+            parts.append(pool.apply(_run, tasks[:1]))  # alone: where JAX keeps a cache, the others find it compiled
+            progress(1, chunks)
             for part in pool.imap(_run, tasks[1:]):
                 parts.append(part)
                 progress(len(parts), chunks)
     joined = jax.tree.map(lambda *rows: np.concatenate(rows)[:count], *parts)
     return jax.tree.map(lambda rows: rows.reshape(*shape, *rows.shape[1:]), joined)
+
+
+def window_keys(config: SimulateConfig, start: str) -> jax.Array:
+    """One key a seed for the searches from `start`."""
+    hour = int((utc_hour(start) - np.datetime64(0, "s")) / HOUR)
+    return jax.vmap(lambda key: jax.random.fold_in(key, hour))(search_keys(config))
 
 
 def problem_inputs(problem: Problem) -> tuple[list[Inputs], Benchmark]:
@@ -99,6 +109,8 @@ def problem_inputs(problem: Problem) -> tuple[list[Inputs], Benchmark]:
 
 def _shape(problem: Problem) -> tuple[int, int, int, int]:
     policies = problem.config.policies
+    if not (problem.starts and problem.limits_g):
+        raise ValueError(f"comparison: {len(problem.starts)} starts, {len(problem.limits_g)} limits: give one or more")
     return len(problem.limits_g), len(policies.policy), len(problem.starts), policies.seeds
 
 
@@ -113,12 +125,12 @@ def _run(task: tuple[Problem, int]) -> Outcomes:
     limits_g = np.array([np.inf if value is None else value for value in problem.limits_g], np.float32)
     params = params._replace(budget=params.budget._replace(carbon_g=jnp.asarray(limits_g[limit])))
     chosen = jax.tree.map(lambda part: part[limit, window, policy], policy_params)
-    return jax.device_get(program(keys[seed], params, chosen))
+    return jax.device_get(program(keys[window, seed], params, chosen))
 
 
 @lru_cache(maxsize=2)
 def _program(problem: Problem) -> tuple[Callable, jax.Array, Any, Any]:
-    """The compiled searches of a chunk; keys by seed, params by window, policies by (limit, window, policy)."""
+    """The compiled searches of a chunk; keys by (window, seed), params by window, policies by (limit, window, name)."""
     inputs, benchmark = problem_inputs(problem)
     config = with_capacity(inputs[0].config, benchmark)
     policy, _ = policies_of(config, 0.0)
@@ -141,7 +153,25 @@ def _program(problem: Problem) -> tuple[Callable, jax.Array, Any, Any]:
         check_overflow(overflow, int(config.cluster.capacity or 0))
         return found
 
-    return program, search_keys(config), _stack([cluster_params(each) for each in inputs]), _stack(by_limit)
+    keys = jnp.stack([window_keys(config, start) for start in problem.starts])
+    return program, keys, _stack([cluster_params(each) for each in inputs]), _stack(by_limit)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started meanwhile have one thread: XLA reads the size of its pool when it starts."""
+    before = os.environ.get("NPROC")
+    os.environ["NPROC"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("NPROC")
+        if before is not None:
+            os.environ["NPROC"] = before
 
 
 def _stack(parts: Sequence) -> Any:

@@ -195,7 +195,8 @@ def predict_hours(record: GridRecord, fitted: Fitted, *, at: str | None, hours: 
 
     `filled_hours` of the document counts readings missing in the week before it, which hold the value 24 h earlier.
     Intervals are calibrated on the outcomes of the last days, where at least `FEWEST_ISSUES` are known. A grid with
-    sources is forecast by the forecaster combined with others (`forecast.mixture`).
+    sources is forecast by the forecaster combined with others (`forecast.mixture`). Where it is `seen_in_the_fit`, the
+    fit has read hours after the issue, and the forecast is no test of it.
     """
     if not 1 <= hours <= HORIZON_H:
         raise ValueError(f"--hours {hours}: give 1 to {HORIZON_H}")
@@ -219,6 +220,8 @@ def predict_hours(record: GridRecord, fitted: Fitted, *, at: str | None, hours: 
     document = {
         "grid": record.zone,
         "issued": hour_text(issued),
+        "fitted_until": fitted.info["fitted_until"],
+        "seen_in_the_fit": bool(issued < np.datetime64(fitted.info["fitted_until"][:-1])),
         "filled_hours": int((~record.valid[row - HISTORY_H : row]).sum()),
         "calibrated_on_days": int(known.size) if known.size >= FEWEST_ISSUES else 0,
         "levels": list(QUANTILES),

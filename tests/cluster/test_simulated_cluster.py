@@ -289,7 +289,7 @@ def test_more_evaluations_than_the_capacity_are_an_error():
 def test_bad_options_are_refused():
     with pytest.raises(ValueError, match="slots must be at least 1, got 0"):
         ClusterConfig(slots=0)
-    with pytest.raises(ValueError, match=r"initial_design 10 exceeds the space \(4 architectures\)"):
+    with pytest.raises(ValueError, match=r"initial_design 10 exceeds the space \(4 architectures, isomorphs once\)"):
         small = tabular_space("four", (("a", "b"),) * 2)
         simulated_cluster(small, TABLE, random_search(small), ClusterConfig(), HOURS)
     assert ENVIRONMENT.slots == CONFIG.slots and SEARCHER.init is not None

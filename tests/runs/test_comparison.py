@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
@@ -15,7 +16,7 @@ from cenas_jax.config import (
     SimulateConfig,
     settled,
 )
-from cenas_jax.runs.comparison import Problem, compare
+from cenas_jax.runs.comparison import Problem, compare, window_keys
 from cenas_jax.runs.inputs import load_inputs
 from cenas_jax.runs.simulation import compile_simulation, load_benchmark, prepare
 
@@ -54,8 +55,21 @@ def test_the_searches_of_one_window_are_those_of_simulate(found, place, limit):
         limits=replace(CONFIG.limits, carbon_limit_g=LIMITS_G[limit]),
     )
     inputs = load_inputs(settled(config, os.environ))
-    run = compile_simulation(prepare(inputs, load_benchmark(inputs.config)))()
+    prepared = prepare(inputs, load_benchmark(inputs.config))
+    arguments = (window_keys(config, STARTS[place]), *prepared.arguments[1:])
+    run = compile_simulation(prepared._replace(arguments=arguments))()
     np.testing.assert_array_equal(found.evaluations[limit, :, place], run.result.count)
     share, emissions_g = run.result.history.hypervolume_share, run.result.ledger.emissions_g
     np.testing.assert_allclose(found.hypervolume_share[limit, :, place], share, rtol=1e-5)
     np.testing.assert_allclose(found.ledger.emissions_g[limit, :, place], emissions_g, rtol=1e-4, atol=0.1)
+
+
+def test_windows_draw_their_own_initial_designs():
+    keys = [jax.random.key_data(window_keys(CONFIG, start)) for start in STARTS]
+    assert len({tuple(row) for window in keys for row in np.asarray(window).tolist()}) == 6
+
+
+@pytest.mark.parametrize("problem", [Problem(CONFIG, (), LIMITS_G), Problem(CONFIG, STARTS, ())])
+def test_nothing_to_compare_is_refused(problem):
+    with pytest.raises(ValueError, match="give one or more"):
+        compare(problem)
