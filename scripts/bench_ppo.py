@@ -56,7 +56,7 @@ from cenas_jax.runs.policies import SLOTS
 from cenas_jax.runs.policy_tasks import HOURS, PolicyTasks, draw_task, task_environment, training_space, training_tasks
 from cenas_jax.search.gaussian_process import fit_correction, posterior_median
 from cenas_jax.search.lamoo import TreeConfig, make_kernel, partition, region_depth
-from cenas_jax.search.ranking import by_hypervolume_gain
+from cenas_jax.search.ranking import by_hypervolume_gain, first_front
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 import carbon_bandit  # noqa: E402  # pyright: ignore[reportMissingImports]
@@ -233,7 +233,9 @@ def bench_parts(tasks: PolicyTasks, arguments: argparse.Namespace) -> list[dict]
             guess = posterior_median(correction, one_hot[index], one_hot[query], table.estimates[query, 0])
             predicted = jnp.stack([guess, table.estimates[query, 1]], axis=1)
             every = jnp.ones(query.shape[0], bool)
-            return by_hypervolume_gain(predicted, every, table.objectives[index], valid, table.reference_point, n)
+            return by_hypervolume_gain(
+                predicted, every, *first_front(table.objectives[index], valid), table.reference_point, n
+            )
 
         def split(index, valid=valid):
             found = table.objectives[index], valid, table.reference_point, tree

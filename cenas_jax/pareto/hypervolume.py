@@ -9,10 +9,10 @@ empty set has hypervolume 0.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 
-def _gains(
+def heights_above(
     objectives: Float[Array, "n m"], valid: Bool[Array, " n"], reference_point: Float[Array, " m"]
 ) -> Float[Array, "n m"]:
     """Height above the reference, at least 0; all zeros where a row does not count."""
@@ -33,11 +33,11 @@ def hypervolume(
     """
     objective_count = objectives.shape[1]
     if objective_count == 1:
-        return jnp.max(_gains(objectives, valid, reference_point), initial=0.0)
+        return jnp.max(heights_above(objectives, valid, reference_point), initial=0.0)
     if objective_count == 2:
         return grouped_hypervolume_2d(objectives, valid[None, :], reference_point)[0]
     if objective_count == 3:
-        heights = _gains(objectives, valid, reference_point)[:, 2]
+        heights = heights_above(objectives, valid, reference_point)[:, 2]
         tops = jnp.sort(heights, descending=True)
         thicknesses = tops - jnp.append(tops[1:], 0.0)
         # A row without height (invalid, NaN, below the reference) reaches only slabs of no thickness.
@@ -57,7 +57,7 @@ def grouped_hypervolume_2d(
     One sort for all subsets, then O(n g): going down the first objective, a subset's best second objective so far is
     the height of its staircase, and each rise of it adds a strip as wide as the current first objective.
     """
-    gains = _gains(objectives, jnp.any(membership, axis=0), reference_point)
+    gains = heights_above(objectives, jnp.any(membership, axis=0), reference_point)
     order = jnp.argsort(gains[:, 0], descending=True)
     widths = gains[order, 0]
     heights = jnp.where(membership.T[order], gains[order, 1][:, None], 0.0)
@@ -86,21 +86,38 @@ def hypervolume_improvement(
     One sort, then O(c n): the staircase of the rows cuts the plane into columns, and the gain is the part of the
     candidate's box above the staircase, column by column.
     """
-    box_widths, box_heights = _gains(candidates, jnp.ones(candidates.shape[0], bool), reference_point).T
-    gains = _gains(objectives, valid, reference_point)
-    # The row of zeros closes the last column, from the narrowest point to the reference.
-    gains = jnp.append(gains[jnp.argsort(gains[:, 0], descending=True)], jnp.zeros((1, 2), gains.dtype), axis=0)
+    boxes = heights_above(candidates, jnp.ones(candidates.shape[0], bool), reference_point)
+    return area_above(boxes, staircase(objectives, valid, reference_point))
 
-    def add_column(carry, row):
-        gain, staircase, right = carry
-        left, height = row
-        width = jnp.maximum(jnp.minimum(box_widths, right) - left, 0.0)
-        gain = gain + width * jnp.maximum(box_heights - staircase, 0.0)
-        return (gain, jnp.maximum(staircase, height), left), None
 
-    start = (jnp.zeros_like(box_widths), jnp.zeros((), gains.dtype), jnp.full((), jnp.inf, gains.dtype))
-    (gain, _, _), _ = jax.lax.scan(add_column, start, (gains[:, 0], gains[:, 1]), unroll=4)
-    return gain
+def staircase(
+    objectives: Float[Array, "n 2"], valid: Bool[Array, " n"], reference_point: Float[Array, " 2"], room: int = 1
+) -> Float[Array, "n+{room} 2"]:
+    """Heights of the valid rows above the reference, by falling first objective; then `room` rows of zeros, at least
+    one: it closes the last column. Rows that do not count are zeros too."""
+    gains = heights_above(objectives, valid, reference_point)
+    return jnp.append(gains[jnp.argsort(gains[:, 0], descending=True)], jnp.zeros((room, 2), gains.dtype), axis=0)
+
+
+def area_above(
+    boxes: Float[Array, "c 2"], stairs: Float[Array, "n 2"], rows: Int[Array, ""] | None = None
+) -> Float[Array, " c"]:
+    """The part of each box `[0, width] x [0, height]` above a `staircase`, whose rows from `rows` on are zeros."""
+    unroll = 4
+    box_widths, box_heights = boxes.T
+    stairs = jnp.pad(stairs, ((0, -stairs.shape[0] % unroll), (0, 0)))  # a row of zeros more changes nothing
+
+    def add_columns(i, carry):
+        gain, level, right = carry
+        for left, height in jax.lax.dynamic_slice(stairs, (unroll * i, 0), (unroll, 2)):
+            width = jnp.maximum(jnp.minimum(box_widths, right) - left, 0.0)
+            gain = gain + width * jnp.maximum(box_heights - level, 0.0)
+            level, right = jnp.maximum(level, height), left
+        return gain, level, right
+
+    start = (jnp.zeros_like(box_widths), jnp.zeros((), boxes.dtype), jnp.full((), jnp.inf, boxes.dtype))
+    steps = stairs.shape[0] // unroll if rows is None else rows // unroll + 1  # the first row of zeros is in
+    return jax.lax.fori_loop(0, steps, add_columns, start)[0]
 
 
 def hypervolume_host(

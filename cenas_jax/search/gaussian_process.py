@@ -12,7 +12,7 @@ the best. Tried and worse on NAS-Bench-201: targets as they are, a linear term i
 clipped targets, an upper confidence bound instead of the mean.
 """
 
-import itertools
+import functools
 from typing import NamedTuple
 
 import jax
@@ -21,10 +21,12 @@ from jaxtyping import Array, Bool, Float
 
 from cenas_jax.search.base import shared_maximum
 
-GRID = tuple(itertools.product((1.0, 1.5, 2.0, 3.0, 4.0), (1e-3, 1e-2, 1e-1)))
-"""Pairs of a length and a noise variance, relative to the amplitude."""
-MOST_ROWS = 128
-"""Evaluations, the first of all, by which the pair is chosen: the grid costs fifteen factorisations, the fit one."""
+LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0)
+NOISES = (1e-3, 1e-2, 1e-1)
+"""Variances, relative to the amplitude."""
+MOST_ROWS = 48
+"""Evaluations, the first of all, by which the pair is chosen: the grid costs fifteen factorisations, the fit one. On
+NAS-Bench-201 searches are as good with 32 of them as with 128."""
 
 
 class Correction(NamedTuple):
@@ -80,26 +82,33 @@ def fit_correction(
 
     close = jnp.abs(estimate - target) <= 1e-5 * jnp.abs(target)
     exact = known.any() & jnp.where(known, close, True).all()
-    grid = jnp.asarray(GRID, y.dtype)
+    lengths, noises = jnp.asarray(LENGTHS, y.dtype), jnp.asarray(NOISES, y.dtype)
 
     def choose():  # the pair of the greatest evidence
         rows = jnp.argsort(~valid, stable=True)[:MOST_ROWS]
         x, e_x, y_x, valid_x = one_hot[rows], e[rows], y[rows], valid[rows]
         distance = _squared_distance(x, e_x, x, e_x)
+        count = jnp.maximum(valid_x.sum(), 1)
 
-        def evidence(length_and_noise):
-            weights, factor = _solve(distance, y_x, valid_x, *length_and_noise)
-            count = jnp.maximum(valid_x.sum(), 1)
+        def evidence(gram, noise):
+            weights, factor = _solve(gram, y_x, valid_x, noise)
             amplitude = jnp.maximum(y_x @ weights / count, 1e-12)
             value = -0.5 * count * jnp.log(amplitude) - jnp.where(valid_x, jnp.log(jnp.diag(factor)), 0).sum()
             return jnp.where(jnp.isfinite(value), value, -jnp.inf)
 
-        return grid[jnp.argmax(jax.lax.map(evidence, grid))]
+        def of_length(length):
+            gram = _gram(distance, valid_x, length)
+            return jax.lax.map(lambda noise: evidence(gram, noise), noises)
+
+        best = jnp.argmax(jax.lax.map(of_length, lengths))
+        return lengths[best // len(NOISES)], noises[best % len(NOISES)]
 
     # A cost from a table needs no correction, and no choice; in most batches of searches the cost is exact in all.
     needed = shared_maximum((~exact).astype(jnp.int32)) > 0
-    length, noise = jnp.where(exact, grid[0], jax.lax.cond(needed, choose, lambda: grid[0]))
-    weights, _ = _solve(_squared_distance(one_hot, e, one_hot, e), y, valid, length, noise)
+    first = lengths[0], noises[0]
+    chosen = jax.lax.cond(needed, choose, lambda: first)
+    length, noise = jax.tree.map(functools.partial(jnp.where, exact), first, chosen)
+    weights, _ = _solve(_gram(_squared_distance(one_hot, e, one_hot, e), valid, length), y, valid, noise)
     return Correction(weights, e, length, best, scale, mean, deviation, estimate_mean, estimate_deviation, exact)
 
 
@@ -124,9 +133,12 @@ def _squared_distance(x, e_x, z, e_z):
     return 2 * mismatches + (e_x[:, None] - e_z[None, :]) ** 2
 
 
-def _solve(distance, y, valid, length, noise):
+def _gram(distance, valid, length):
+    return jnp.where(valid[:, None] & valid[None, :], jnp.exp(-distance / (2 * length**2)), 0)
+
+
+def _solve(gram, y, valid, noise):
     """Weights, and the Cholesky factor of the kernel matrix; rows that are not valid stand alone."""
-    gram = jnp.where(valid[:, None] & valid[None, :], jnp.exp(-distance / (2 * length**2)), 0)
     factor = jnp.linalg.cholesky(gram + jnp.diag(jnp.where(valid, noise, 1.0)))
     return jax.scipy.linalg.cho_solve((factor, True), y), factor
 

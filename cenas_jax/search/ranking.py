@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from cenas_jax.pareto import dominance_counts, hypervolume_improvement, non_dominated_mask
-from cenas_jax.search.base import Candidates
+from cenas_jax.pareto import area_above, dominance_counts, heights_above, non_dominated_mask, staircase
+from cenas_jax.search.base import Candidates, shared_maximum
 
 MAX_FRONT = 128
 
@@ -28,32 +28,42 @@ def by_dominance(candidates: Candidates, n: int) -> tuple[Int[Array, " n"], Bool
     return rows, candidates.valid[rows]
 
 
+def first_front(
+    objectives: Float[Array, "e m"], valid: Bool[Array, " e"]
+) -> tuple[Float[Array, "f m"], Bool[Array, " f"]]:
+    """The non-dominated rows first, cut to 128, which is more than a two-objective front of a tabular space holds."""
+    on_front = non_dominated_mask(objectives, valid)
+    rows = jnp.argsort(~on_front, stable=True)[:MAX_FRONT]
+    short = max(MAX_FRONT - valid.shape[0], 0)
+    return jnp.pad(objectives[rows], ((0, short), (0, 0))), jnp.pad(on_front[rows], (0, short))
+
+
 def by_hypervolume_gain(
     predicted: Float[Array, "c 2"],
     valid: Bool[Array, " c"],
-    evaluated: Float[Array, "e 2"],
-    evaluated_valid: Bool[Array, " e"],
+    front: Float[Array, "f 2"],
+    front_valid: Bool[Array, " f"],
     reference_point: Float[Array, " 2"],
     n: int,
 ) -> tuple[Int[Array, " n"], Bool[Array, " n"]]:
     """The greedy batch: each pick has the greatest hypervolume gain over the evaluated front and the earlier picks.
 
-    A pick counts as if its `predicted` objectives were true. Candidates that are not `valid` come last. The front is
-    cut to its first 128 points, more than a two-objective front of a tabular space holds.
+    A pick counts as if its `predicted` objectives were true. Candidates that are not `valid` come last.
     """
-    on_front = non_dominated_mask(evaluated, evaluated_valid)
-    size = min(MAX_FRONT, evaluated.shape[0])
-    kept = jnp.argsort(~on_front, stable=True)[:size]
-    front = jnp.concatenate([evaluated[kept], jnp.zeros((n, 2), evaluated.dtype)])
-    front_valid = jnp.concatenate([on_front[kept], jnp.zeros(n, bool)])
+    stairs = staircase(front, front_valid, reference_point, room=n + 1)
+    boxes = heights_above(predicted, jnp.ones_like(valid), reference_point)
+    place = jnp.arange(stairs.shape[0])[:, None]
+    rows_of_front = shared_maximum(front_valid.sum())  # most of the rows are zeros
 
     def pick(carry, step):
-        front, front_valid, left = carry
-        gain = hypervolume_improvement(predicted, front, front_valid, reference_point)
+        stairs, left = carry
+        gain = area_above(boxes, stairs, rows_of_front + step)
         row = jnp.argmax(jnp.where(left, gain, -1.0))
-        front = front.at[size + step].set(predicted[row])
-        front_valid = front_valid.at[size + step].set(left[row])
-        return (front, front_valid, left.at[row].set(False)), (row.astype(jnp.int32), left[row])
+        box = jnp.where(left[row], boxes[row], 0.0)
+        above = (stairs[:, 0] >= box[0]).sum()
+        lower = jnp.where(place == above, box, jnp.roll(stairs, 1, axis=0))
+        stairs = jnp.where(place < above, stairs, lower)
+        return (stairs, left.at[row].set(False)), (row.astype(jnp.int32), left[row])
 
-    _, (rows, real) = jax.lax.scan(pick, (front, front_valid, valid), jnp.arange(n))
+    _, (rows, real) = jax.lax.scan(pick, (stairs, valid), jnp.arange(n))
     return rows, real

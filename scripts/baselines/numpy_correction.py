@@ -11,7 +11,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 LENGTHS, NOISES = (1.0, 1.5, 2.0, 3.0, 4.0), (1e-3, 1e-2, 1e-1)
-MOST_ROWS = 128
+MOST_ROWS = 48
 
 
 class Correction:

@@ -1,5 +1,6 @@
 """The corrected estimates, against scikit-learn's Gaussian process."""
 
+import itertools
 import math
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
-from cenas_jax.search.gaussian_process import GRID, fit_correction, no_correction, posterior_median, resized
+from cenas_jax.search.gaussian_process import LENGTHS, NOISES, fit_correction, no_correction, posterior_median, resized
 from cenas_jax.spaces import tabular_space
 
 SPACE = tabular_space("small", (("a", "b", "c", "d", "e"),) * 4)
@@ -56,7 +57,7 @@ def scikit_learn(train, query, target, estimate):
     rows, y = np.column_stack([ONE_HOT, e]), (warped - mean) / deviation
 
     best, highest_evidence = None, -math.inf
-    for length, noise in GRID:
+    for length, noise in itertools.product(LENGTHS, NOISES):
         gram = RBF(length)(rows[train]) + noise * np.eye(len(train))
         amplitude = y @ np.linalg.solve(gram, y) / len(y)
         regressor = GaussianProcessRegressor(

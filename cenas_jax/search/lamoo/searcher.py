@@ -20,7 +20,7 @@ from cenas_jax.search.base import (
 from cenas_jax.search.gaussian_process import Correction, fit_correction, no_correction, posterior_median, resized
 from cenas_jax.search.lamoo.svm import Kernel, make_kernel
 from cenas_jax.search.lamoo.tree import PartitionInfo, Region, TreeConfig, partition, region_depth
-from cenas_jax.search.ranking import by_dominance, by_hypervolume_gain
+from cenas_jax.search.ranking import by_dominance, by_hypervolume_gain, first_front
 from cenas_jax.spaces.base import SearchSpace
 
 
@@ -119,17 +119,18 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
             return first_valid(candidates.valid, n)
         if config.choice == "estimate":
             return by_dominance(candidates, n)
-        return at_smallest_size(state.archive.count, config.capacity, lambda size: by_gain(state, candidates, n, size))
+        predicted, front, front_valid = at_smallest_size(
+            state.archive.count, config.capacity, lambda size: look(state, candidates, size)
+        )
+        return by_hypervolume_gain(predicted, candidates.valid, front, front_valid, reference_point, n)
 
-    def by_gain(state, candidates: Candidates, n: int, size: int):
-        """Greedy hypervolume gain of corrected estimates; `size` rows of the archive hold all evaluations."""
-        objectives, evaluated = state.archive.objectives[:size], archive_valid(state.archive)[:size]
+    def look(state, candidates: Candidates, size: int):
+        """Corrected estimates, and the evaluated front; `size` rows of the archive hold all evaluations."""
         one_hot, query = space.one_hot(state.archive.codes[:size]), space.one_hot(candidates.codes)
         columns = zip(state.corrections, candidates.estimates.T, strict=True)
         predicted = [posterior_median(resized(fitted, size), one_hot, query, guess) for fitted, guess in columns]
-        return by_hypervolume_gain(
-            jnp.stack(predicted, axis=1), candidates.valid, objectives, evaluated, reference_point, n
-        )
+        front = first_front(state.archive.objectives[:size], archive_valid(state.archive)[:size])
+        return jnp.stack(predicted, axis=1), *front
 
     def tell(state, candidates: Candidates, results):
         archive, overflow = archive_add(state.archive, candidates.codes, results, candidates.valid)
