@@ -92,8 +92,8 @@ def problem(grid: str, power: Any, starts, policies, *, limits=LIMITS_G, **chang
     return Problem(config, starts, limits, isomorphs=changes.get("isomorphs", True))
 
 
-def of_grid(grid: str, power: Any, count: int, run) -> tuple[dict, dict[str, np.ndarray]]:
-    """The document of a grid and accounting, and the final shares `[limits, windows, seeds]` of every policy."""
+def of_grid(grid: str, power: Any, count: int, run) -> dict:
+    """The document of a grid and accounting."""
     test = windows("2021-07-01T12", "2022-12-20T00", count, 0)
     training = windows("2021-01-16T00", "2021-06-20T00", max(count // 2, 2), 1)
     main = problem(grid, power, test, POLICIES)
@@ -138,7 +138,7 @@ def of_grid(grid: str, power: Any, count: int, run) -> tuple[dict, dict[str, np.
                 for forecast, each in by_forecast.items()
             },
         }
-    return {"test_starts": test, "limits": cells}, share
+    return {"test_starts": test, "limits": cells}
 
 
 def ledger_of(found: Outcomes, limit: int, policy: int) -> Ledger:
@@ -150,7 +150,7 @@ def row(found: Outcomes, limit: int, policy: int) -> dict:
     emissions_g = found.ledger.emissions_g[limit, policy].astype(float)
     return {
         "hypervolume_share": [round(value, 5) for value in mean_with_interval(share.mean(axis=-1))],
-        "quartiles": [round(float(value), 5) for value in np.quantile(share, (0, 0.25, 0.5, 0.75, 1))],
+        "five_numbers": [round(float(value), 5) for value in np.quantile(share, (0, 0.25, 0.5, 0.75, 1))],
         "evaluations": round(float(found.evaluations[limit, policy].mean()), 1),
         "energy_kwh": round(float(found.ledger.energy_kwh[limit, policy].sum(axis=-1).mean()), 2),
         "emissions_g": {activity: round(float(emissions_g[..., i].mean()), 1) for i, activity in enumerate(ACTIVITIES)},
@@ -202,28 +202,33 @@ def gain_curve(found: Outcomes) -> np.ndarray:
     return np.interp(np.arange(SLOTS * HOURS * 2), np.concatenate([[0], x]), np.concatenate([[0], y]))
 
 
-def box_figure(shares: dict[str, dict[str, np.ndarray]], names: tuple[str, ...]) -> Figure:
+def box_figure(grids: dict[str, dict], names: tuple[str, ...]) -> Figure:
     """Box plots of the distance from the table's hypervolume, a row a grid, a column a limit."""
     figure, axes = plt.subplots(
-        len(shares),
+        len(grids),
         len(LIMITS_G),
-        figsize=(3.6 * len(LIMITS_G), 3.2 * len(shares)),
+        figsize=(3.6 * len(LIMITS_G), 3.2 * len(grids)),
         squeeze=False,
         layout="constrained",
     )
-    for line, (grid, share) in zip(axes, shares.items(), strict=True):
-        for i, (axis, limit_g) in enumerate(zip(line, LIMITS_G, strict=True)):
-            axis.boxplot(
-                [1 - share[name][i].ravel() for name in names], orientation="horizontal", widths=0.7, showfliers=False
+    for line, (grid, found) in zip(axes, grids.items(), strict=True):
+        for i, (axis, (limit_g, cell)) in enumerate(zip(line, found["limits"].items(), strict=True)):
+            axis.bxp(
+                [box(cell["policies"][name]) for name in names], orientation="horizontal", widths=0.7, showfliers=False
             )
             axis.set_yticks(range(1, len(names) + 1), names if i == 0 else [""] * len(names), fontsize=8)
             axis.set_xscale("log")
             axis.invert_yaxis()
             axis.grid(axis="x", which="both", alpha=0.3)
-            axis.set_title(f"{grid}, {limit_g / 1000:g} kg", fontsize=9)
+            axis.set_title(f"{grid}, {float(limit_g) / 1000:g} kg", fontsize=9)
     for axis in axes[-1]:
         axis.set_xlabel("1 - hypervolume share", fontsize=8)
     return figure
+
+
+def box(policy: dict) -> dict[str, float]:
+    names = ("whishi", "q3", "med", "q1", "whislo")  # the worst share is the greatest distance
+    return {name: 1 - share for name, share in zip(names, policy["five_numbers"], strict=True)}
 
 
 def main() -> None:
@@ -235,9 +240,11 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_compiled_programs()
     console = Console()
+    if arguments.windows < 2:
+        parser.error(f"--windows {arguments.windows}: an interval needs two or more")
     sizes = {"windows": arguments.windows, "seeds": SEEDS, "hours": HOURS, "slots": SLOTS}
+    read_kept(arguments.out, sizes)
     for power in arguments.powers:
-        shares = {}
         for grid in arguments.grids:
             with Progress(console=console) as progress:
 
@@ -249,22 +256,29 @@ def main() -> None:
 
                     return compare(of, progress=note)
 
-                found, shares[grid] = of_grid(grid, power, arguments.windows, run)
+                found = of_grid(grid, power, arguments.windows, run)
             show(console, grid, power, found)
-            keep(arguments.out, sizes, grid, power, found)
-        figure = box_figure(shares, SHOWN)
-        figure.savefig(arguments.out.with_name(f"fig4_carbon_limits_{power}.png"), dpi=110)
+            grids = keep(arguments.out, sizes, grid, power, found)["grids"]
+            figure = box_figure({name: each[power] for name, each in grids.items() if power in each}, SHOWN)
+            figure.savefig(arguments.out.with_name(f"fig4_carbon_limits_{power}.png"), dpi=110)
 
 
-def keep(path: Path, sizes: dict, grid: str, power: str, found: dict) -> None:
-    """Writes what is done, beside what earlier runs of the same sizes did for other grids and kinds of accounting."""
-    document: dict[str, Any] = {**sizes, "grids": {}}
-    if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        if {name: before[name] for name in sizes} == sizes:
-            document = before
+def read_kept(path: Path, sizes: dict) -> dict[str, Any]:
+    """What earlier runs found; exits where they were of other sizes."""
+    if not path.exists():
+        return {**sizes, "grids": {}}
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if {name: document[name] for name in sizes} != sizes:
+        raise SystemExit(f"{path} holds results of other sizes than {sizes}: give another --out")
+    return document
+
+
+def keep(path: Path, sizes: dict, grid: str, power: str, found: dict) -> dict[str, Any]:
+    """Writes what is done, beside what earlier runs did for other grids and kinds of accounting; all of it."""
+    document = read_kept(path, sizes)
     document["grids"].setdefault(grid, {})[power] = found
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return document
 
 
 def show(console: Console, grid: str, power: str, found: dict) -> None:

@@ -127,8 +127,9 @@ def chunked(function: Callable) -> Callable:
 
 
 def jax_pool() -> Pool:
-    """Processes with one thread each: XLA reads the size of its pool from this variable when it starts."""
-    os.environ["NPROC"] = "1"
+    """Processes with one thread each: XLA and SciPy's OpenBLAS, which factorises for XLA, read these variables when
+    they start."""
+    os.environ |= {"NPROC": "1", "OPENBLAS_NUM_THREADS": "1"}
     return get_context("spawn").Pool(CORES)
 
 

@@ -36,6 +36,13 @@ class KernelConfig:
     """Of the squared-exponential kernel: two windows that differ by `length` times the typical distance of two draws
     are alike by exp(-1)."""
 
+    def __post_init__(self):
+        if self.penalty <= 0 or self.length <= 0 or self.linear < 0:
+            raise ValueError(
+                f"KernelConfig: penalty {self.penalty} and length {self.length} must be above 0, linear {self.linear} "
+                "at least 0"
+            )
+
 
 class KernelState(NamedTuple):
     mean: Float[Array, "H features"]

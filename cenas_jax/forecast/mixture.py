@@ -37,6 +37,14 @@ class MixtureConfig:
     level_days: float = 60.0
     """The mean error is shrunk as by so many days without one; infinite: it is not corrected."""
 
+    def __post_init__(self):
+        if not self.prior or min(self.prior) <= 0:
+            raise ValueError(f"MixtureConfig: prior weights must be above 0, got {self.prior}")
+        if self.rate < 0 or self.level_days < 0:
+            raise ValueError(f"MixtureConfig: rate {self.rate} and level_days {self.level_days} must be at least 0")
+        if not (0 <= self.keep <= 1 and 0 <= self.level_keep <= 1):
+            raise ValueError(f"MixtureConfig: keep {self.keep} and level_keep {self.level_keep} are shares, 0 to 1")
+
 
 class MixtureState(NamedTuple):
     loss: Float[Array, "days experts"]

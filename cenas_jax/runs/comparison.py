@@ -163,15 +163,18 @@ def _cores() -> int:
 
 @contextlib.contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Processes started meanwhile have one thread: XLA reads the size of its pool when it starts."""
-    before = os.environ.get("NPROC")
-    os.environ["NPROC"] = "1"
+    """Processes started meanwhile have one thread: these variables are read when they start, the first by XLA, the
+    second by SciPy's OpenBLAS, which factorises for XLA and whose threads wait for each other across processes."""
+    ones = {"NPROC": "1", "OPENBLAS_NUM_THREADS": "1"}
+    before = {name: os.environ.get(name) for name in ones}
+    os.environ.update(ones)
     try:
         yield
     finally:
-        os.environ.pop("NPROC")
-        if before is not None:
-            os.environ["NPROC"] = before
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _stack(parts: Sequence) -> Any:

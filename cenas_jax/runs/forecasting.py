@@ -173,6 +173,7 @@ def evaluate_forecaster(record: GridRecord, fitted: Fitted, *, start: str | None
         "source": record.source,
         "fitted_until": fitted.info["fitted_until"],
         "seen_in_the_fit": bool(record.start + int(rows[0]) * HOUR < np.datetime64(fitted.info["fitted_until"][:-1])),
+        "combined": bool(_learnt(record, fitted, int(rows[0])).size),
         "first_issue": hour_text(record.start + int(rows[0]) * HOUR),
         "last_issue": hour_text(record.start + int(rows[-1]) * HOUR),
         "issues": int(rows.size),
@@ -195,8 +196,8 @@ def predict_hours(record: GridRecord, fitted: Fitted, *, at: str | None, hours: 
 
     `filled_hours` of the document counts readings missing in the week before it, which hold the value 24 h earlier.
     Intervals are calibrated on the outcomes of the last days, where at least `FEWEST_ISSUES` are known. A grid with
-    sources is forecast by the forecaster combined with others (`forecast.mixture`). Where it is `seen_in_the_fit`, the
-    fit has read hours after the issue, and the forecast is no test of it.
+    sources is forecast by the forecaster combined with others (`forecast.mixture`): `combined`. Where it is
+    `seen_in_the_fit`, the fit has read hours after the issue, and the forecast is no test of it.
     """
     if not 1 <= hours <= HORIZON_H:
         raise ValueError(f"--hours {hours}: give 1 to {HORIZON_H}")
@@ -222,6 +223,7 @@ def predict_hours(record: GridRecord, fitted: Fitted, *, at: str | None, hours: 
         "issued": hour_text(issued),
         "fitted_until": fitted.info["fitted_until"],
         "seen_in_the_fit": bool(issued < np.datetime64(fitted.info["fitted_until"][:-1])),
+        "combined": bool(_learnt(record, fitted, row).size),
         "filled_hours": int((~record.valid[row - HISTORY_H : row]).sum()),
         "calibrated_on_days": int(known.size) if known.size >= FEWEST_ISSUES else 0,
         "levels": list(QUANTILES),
@@ -255,13 +257,24 @@ def _actual(grid: GridArrays, rows):
     return actual.intensity_g_per_kwh, actual.valid
 
 
-def _forecasts(record: GridRecord, fitted: Fitted, grid: GridArrays, rows: np.ndarray):
-    """Quantiles `[n, H, Q]` issued at daily `rows`: where the grid has sources, combined with kernel regression, which
-    learns from the same hours as the forecaster did, and with the source forecast, by the outcomes since then."""
-    until = int((np.datetime64(fitted.info["fitted_until"][:-1]) - record.start) / HOUR)
-    learnt = np.arange(rows[0] % DAY_H, until - HORIZON_H + 1, DAY_H, dtype=np.int32)
+def _learnt(record: GridRecord, fitted: Fitted, first: int) -> np.ndarray:
+    """Daily issues that kernel regression learns from: those over when the forecaster was fitted, and before row
+    `first` of the forecasts. None where the grid has no sources or too few days, where nothing is combined."""
+    learnt = np.arange(first % DAY_H, min(_until(record, fitted), first) - HORIZON_H + 1, DAY_H, dtype=np.int32)
     learnt = learnt[learnt >= HISTORY_H]
-    if not record.sources or learnt.size < FEWEST_LEARNT:
+    return learnt if record.sources and learnt.size >= FEWEST_LEARNT else learnt[:0]
+
+
+def _until(record: GridRecord, fitted: Fitted) -> int:
+    """The row after the last that the forecaster was fitted on."""
+    return int((np.datetime64(fitted.info["fitted_until"][:-1]) - record.start) / HOUR)
+
+
+def _forecasts(record: GridRecord, fitted: Fitted, grid: GridArrays, rows: np.ndarray):
+    """Quantiles `[n, H, Q]` issued at daily `rows`: where the grid has sources, combined with kernel regression and
+    with the source forecast, by the outcomes since the fit."""
+    until, learnt = _until(record, fitted), _learnt(record, fitted, int(rows[0]))
+    if not learnt.size:
         return _table(fitted.forecaster, fitted.state, grid, rows)
     days_before = max(int(rows[0]) - until, 0) // DAY_H
     issues = np.arange(rows[0] - DAY_H * days_before, rows[-1] + 1, DAY_H, dtype=np.int32)

@@ -245,7 +245,7 @@ def search_by_seed(benchmark, intensity_g_per_kwh):
     return jax.vmap(search, in_axes=(0, None, None))
 
 
-@pytest.mark.parametrize("policy", ["vanilla", "fixed-4", "heuristic"])
+@pytest.mark.parametrize("policy", [pytest.param("vanilla", marks=pytest.mark.slow), "fixed-4", "heuristic"])
 def test_searches_agree_on_average(search_by_seed, benchmark, intensity_g_per_kwh, policy):
     power, budget = measured(), Budget(hours=float(HOURS))
     keys = jax.random.split(jax.random.key(11), SEEDS)

@@ -108,3 +108,9 @@ def test_runs_under_jit_and_needs_rows():
     np.testing.assert_allclose(single[:, POINT], forecasts(GRID)[0][0], rtol=1e-5)
     with pytest.raises(ValueError, match="there is no issue hour to learn from"):
         kernel_regression().fit(KEY, to_device(GRID), jnp.zeros(0, jnp.int32))
+
+
+@pytest.mark.parametrize("fields", [{"penalty": 0.0}, {"length": -1.0}, {"linear": -0.1}])
+def test_what_cannot_be_is_refused(fields):
+    with pytest.raises(ValueError, match="KernelConfig: penalty"):
+        KernelConfig(**fields)

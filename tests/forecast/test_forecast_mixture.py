@@ -154,3 +154,11 @@ def test_the_better_expert_wins_and_the_level_is_found():
 def test_priors_fit_the_experts():
     with pytest.raises(ValueError, match="combine: 3 prior weights do not fit 2 experts"):
         combine(*series(0, 5, others=1))
+
+
+@pytest.mark.parametrize(
+    "fields", [{"prior": ()}, {"prior": (0.5, 0.0)}, {"rate": -1.0}, {"keep": 1.5}, {"level_keep": -0.1}]
+)
+def test_what_cannot_be_is_refused(fields):
+    with pytest.raises(ValueError, match=f"MixtureConfig: .*{next(iter(fields)).split('_')[0]}"):
+        MixtureConfig(**fields)

@@ -73,3 +73,18 @@ def test_windows_draw_their_own_initial_designs():
 def test_nothing_to_compare_is_refused(problem):
     with pytest.raises(ValueError, match="give one or more"):
         compare(problem)
+
+
+@pytest.mark.slow
+def test_processes_find_the_same(found, monkeypatch):
+    monkeypatch.setenv("NPROC", "2")
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    reports = []
+    again = compare(
+        Problem(CONFIG, STARTS, LIMITS_G), processes=2, progress=lambda done, of: reports.append((done, of))
+    )
+    np.testing.assert_array_equal(again.evaluations, found.evaluations)
+    np.testing.assert_allclose(again.hypervolume_share, found.hypervolume_share, rtol=1e-5)
+    np.testing.assert_allclose(again.emitted_g, found.emitted_g, rtol=1e-4, atol=0.1)
+    assert reports == [(1, 3), (2, 3), (3, 3)]
+    assert os.environ["NPROC"] == "2" and "OPENBLAS_NUM_THREADS" not in os.environ

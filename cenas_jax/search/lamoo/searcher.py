@@ -59,7 +59,8 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
     """LaMOO on a tabular space, whose architectures are all scored by the region's SVMs, so that draws are exact.
 
     Where fewer architectures than asked for are left in the region, its deepest constraint is dropped, then the next:
-    an empty region never stalls the search. `reference_point` is the hypervolume's, in the maximised sense.
+    an empty region never stalls the search. A class of isomorphs is in the region where any member is; what is proposed
+    is its representative, which itself need not be. `reference_point` is the hypervolume's, in the maximised sense.
     """
     num_objectives = reference_point.shape[0]
     if config.choice == "corrected" and num_objectives != 2:
