@@ -2,8 +2,8 @@
 
     CENAS_DATA=/path/to/data python experiments/table5_carbon_limits.py
 
-Expected time: an hour and more on 2 idle cores (`--grids`, `--powers` and `--windows` make it shorter). It was not run
-to its end yet: its result is not committed, and no figure is expected yet. Writes
+Expected time: about 30 minutes a grid and kind of accounting on 2 idle cores (`--grids`, `--powers`). It was not run to
+its end yet: its result is not committed, and no figure is expected yet. Writes
 results/table5_carbon_limits.json and fig4_carbon_limits_{paper,measured}.png (box plots over windows and seeds).
 
 NAS-Bench-201 with HW-NAS-Bench (CIFAR-10 accuracy, edge-GPU energy), 80 h, 8 slots, the choice `corrected`; 30 windows
