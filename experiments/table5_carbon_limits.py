@@ -78,6 +78,12 @@ def windows(first: str, last: str, count: int, seed: int) -> tuple[str, ...]:
     return tuple(f"{start + hour.astype('timedelta64[h]')}:00Z" for hour in hours)
 
 
+def windows_of_the_test(count: int) -> tuple[str, ...]:
+    if count < 2:
+        raise ValueError(f"--windows {count}: an interval needs two or more")
+    return windows("2021-07-01T12", "2022-12-20T00", count, 0)
+
+
 def problem(grid: str, power: Any, starts, policies, *, limits=LIMITS_G, **changes: Any) -> Problem:
     config = SimulateConfig(
         policies=PolicyOptions(policy=tuple(policies), seeds=changes.get("seeds", SEEDS)),
@@ -94,7 +100,7 @@ def problem(grid: str, power: Any, starts, policies, *, limits=LIMITS_G, **chang
 
 def of_grid(grid: str, power: Any, count: int, run) -> dict:
     """The document of a grid and accounting."""
-    test = windows("2021-07-01T12", "2022-12-20T00", count, 0)
+    test = windows_of_the_test(count)
     training = windows("2021-01-16T00", "2021-06-20T00", max(count // 2, 2), 1)
     main = problem(grid, power, test, POLICIES)
     found = run(f"{grid}, {power}", main)
@@ -238,10 +244,12 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=30)
     parser.add_argument("--out", type=Path, default=RESULTS / "table5_carbon_limits.json")
     arguments = parser.parse_args()
+    try:
+        windows_of_the_test(arguments.windows)
+    except ValueError as error:
+        parser.error(str(error))
     keep_compiled_programs()
     console = Console()
-    if arguments.windows < 2:
-        parser.error(f"--windows {arguments.windows}: an interval needs two or more")
     sizes = {"windows": arguments.windows, "seeds": SEEDS, "hours": HOURS, "slots": SLOTS}
     read_kept(arguments.out, sizes)
     for power in arguments.powers:

@@ -57,6 +57,7 @@ from cenas_jax.carbon.power import measured
 from cenas_jax.cluster.simulated import simulated_cluster
 from cenas_jax.cluster.simulation import check_overflow, simulate
 from cenas_jax.cluster.state import ClusterConfig, ClusterParams
+from cenas_jax.runs.comparison import one_thread_each
 from cenas_jax.search.lamoo import (
     LamooConfig,
     SVMConfig,
@@ -127,10 +128,9 @@ def chunked(function: Callable) -> Callable:
 
 
 def jax_pool() -> Pool:
-    """Processes with one thread each: XLA and SciPy's OpenBLAS, which factorises for XLA, read these variables when
-    they start."""
-    os.environ |= {"NPROC": "1", "OPENBLAS_NUM_THREADS": "1"}
-    return get_context("spawn").Pool(CORES)
+    """Processes with one thread each."""
+    with one_thread_each():
+        return get_context("spawn").Pool(CORES)
 
 
 @cache

@@ -102,7 +102,8 @@ def staircase(
 def area_above(
     boxes: Float[Array, "c 2"], stairs: Float[Array, "n 2"], rows: Int[Array, ""] | None = None
 ) -> Float[Array, " c"]:
-    """The part of each box `[0, width] x [0, height]` above a `staircase`, whose rows from `rows` on are zeros."""
+    """The part of each box `[0, width] x [0, height]` above a `staircase`, whose rows from `rows` on (None: none) are
+    zeros and not looked at, but for the first."""
     unroll = 4
     box_widths, box_heights = boxes.T
     stairs = jnp.pad(stairs, ((0, -stairs.shape[0] % unroll), (0, 0)))  # a row of zeros more changes nothing

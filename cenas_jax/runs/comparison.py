@@ -81,7 +81,7 @@ def compare(
             parts.append(_run(task))
             progress(len(parts), chunks)
     else:
-        with _one_thread_each(), get_context("spawn").Pool(processes) as pool:
+        with one_thread_each(), get_context("spawn").Pool(processes) as pool:
             parts.append(pool.apply(_run, tasks[:1]))  # alone: where JAX keeps a cache, the others find it compiled
             progress(1, chunks)
             for part in pool.imap(_run, tasks[1:]):
@@ -162,7 +162,7 @@ def _cores() -> int:
 
 
 @contextlib.contextmanager
-def _one_thread_each() -> Iterator[None]:
+def one_thread_each() -> Iterator[None]:
     """Processes started meanwhile have one thread: these variables are read when they start, the first by XLA, the
     second by SciPy's OpenBLAS, which factorises for XLA and whose threads wait for each other across processes."""
     ones = {"NPROC": "1", "OPENBLAS_NUM_THREADS": "1"}
