@@ -122,7 +122,8 @@ class SearcherOptions:
     searcher: Literal["lamoo", "random"] = "lamoo"
     """LaMOO, or uniform draws from the whole space."""
     choice: Literal["random", "estimate", "corrected"] = "estimate"
-    """LaMOO's order of screened candidates: as drawn, by dominance, or by gain of estimates that a GP corrects."""
+    """LaMOO's order of screened candidates: as drawn, by dominance, or by the expected gain of estimates that a GP
+    corrects; of these half are drawn beyond the region."""
     kernel: Literal["poly", "rbf", "linear"] = "poly"
     """LaMOO: kernel of the SVMs that bound its region."""
 

@@ -31,8 +31,8 @@ from cenas_jax.cli.common import keep_compiled_programs
 from cenas_jax.report.tables import mean_with_interval
 from cenas_jax.runs.comparison import Outcomes, Problem, compare
 
-LADDER_G = tuple(round(1000 * 2 ** (step / 2), 1) for step in range(2, 12))
-POLICIES = (*FIXED[1:3], "forecast-greedy", "ce-nas")
+LADDER_G = tuple(round(1000 * 2 ** (step / 2), 1) for step in range(2, 11))
+POLICIES = (*FIXED[1:5], "forecast-greedy", "ce-nas")
 TARGETS = {"as published": False, "isomorphs known": True}
 """Vanilla LaMOO, by whether it knows of isomorphs."""
 

@@ -54,8 +54,9 @@ from cenas_jax.allocation.ppo import PPO, Hyperparameters, PPOConfig, ppo
 from cenas_jax.config import PolicyTrainOptions
 from cenas_jax.runs.policies import SLOTS
 from cenas_jax.runs.policy_tasks import HOURS, PolicyTasks, draw_task, task_environment, training_space, training_tasks
-from cenas_jax.search.gaussian_process import fit_correction, posterior_median
+from cenas_jax.search.gaussian_process import fit_correction, posterior_quantiles
 from cenas_jax.search.lamoo import TreeConfig, make_kernel, partition, region_depth
+from cenas_jax.search.lamoo.searcher import LEVELS
 from cenas_jax.search.ranking import by_hypervolume_gain, first_front
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
@@ -230,8 +231,9 @@ def bench_parts(tasks: PolicyTasks, arguments: argparse.Namespace) -> list[dict]
             return fit_correction(one_hot[index], table.estimates[index, 0], table.objectives[index, 0], valid)
 
         def rank(index, query, correction, valid=valid):
-            guess = posterior_median(correction, one_hot[index], one_hot[query], table.estimates[query, 0])
-            predicted = jnp.stack([guess, table.estimates[query, 1]], axis=1)
+            known = table.estimates[query]
+            guess = posterior_quantiles(correction, one_hot[index], one_hot[query], known[:, 0], LEVELS)
+            predicted = jnp.stack([guess, jnp.broadcast_to(known[:, 1], guess.shape)], axis=-1)
             every = jnp.ones(query.shape[0], bool)
             return by_hypervolume_gain(
                 predicted, every, *first_front(table.objectives[index], valid), table.reference_point, n
@@ -250,8 +252,8 @@ def bench_parts(tasks: PolicyTasks, arguments: argparse.Namespace) -> list[dict]
             return correction
 
         def numpy_rank(correction, one=one, other=other):
-            guess = correction.posterior_median(problem.one_hot[other], problem.estimates[other, 0])
-            predicted = np.stack([guess, problem.estimates[other, 1]], axis=1)
+            guess = correction.posterior_quantiles(problem.one_hot[other], problem.estimates[other, 0])
+            predicted = np.stack([guess, np.broadcast_to(problem.estimates[other, 1], guess.shape)], axis=-1)
             return by_gain(predicted, problem.objectives[one], problem.reference_point, n)
 
         corrections = jax.jit(jax.vmap(fit))(index)

@@ -1,8 +1,8 @@
 """The simulated cluster: a carbon-aware search against a benchmark table, one carbon interval a step, in pure JAX.
 
 Within an interval of 3,600 s the sampling slots come first (an estimate takes seconds, an evaluation an hour): they
-train the supernet until it is trained, then screen candidates of the region, and the best by the searcher's ranking
-stay in the queue. The evaluation slots continue half-finished jobs, then start the initial design, then the queue,
+train the supernet until it is trained, then screen the searcher's candidates, and the best by its ranking stay in the
+queue. The evaluation slots continue half-finished jobs, then start the initial design, then the queue,
 best first. Where nothing can be screened (no sampling slot, or no trained supernet) the queue is filled with unscreened
 draws of the region, which live one interval: that is vanilla LaMOO. A slot without work is released.
 

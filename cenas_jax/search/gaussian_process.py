@@ -9,7 +9,7 @@ with `e` the standardised estimate. The length `l` and the noise are chosen on a
 amplitude in closed form (Rasmussen & Williams 2006, sections 2.2, 2.7 and 5.4.1). Accuracies crowd below a ceiling and
 have a long tail of failures, so the process models `-log(1 + (best - target) / s)` with `s` the median distance from
 the best. Tried and worse on NAS-Bench-201: targets as they are, a linear term in the estimate, a second length for it,
-clipped targets, an upper confidence bound instead of the mean.
+clipped targets.
 """
 
 import functools
@@ -32,9 +32,12 @@ MOST_ROWS = 48
 class Correction(NamedTuple):
     """A fitted process. Its rows are those it was fitted on; those that taught nothing have no weight."""
 
+    taught: Bool[Array, " n"]
     weights: Float[Array, " n"]
     estimate: Float[Array, " n"]  # standardised; 0 where unknown
     length: Float[Array, ""]
+    noise: Float[Array, ""]  # variance, relative to the amplitude
+    amplitude: Float[Array, ""]
     best: Float[Array, ""]
     scale: Float[Array, ""]
     mean: Float[Array, ""]  # of the warped targets
@@ -48,7 +51,7 @@ class Correction(NamedTuple):
 def no_correction(rows: int) -> Correction:
     """Of a process that has learnt nothing, with so many rows."""
     zero, one, none = jnp.zeros(()), jnp.ones(()), jnp.zeros(rows)
-    return Correction(none, none, one, zero, one, zero, one, zero, one, jnp.zeros((), bool))
+    return Correction(none > 0, none, none, one, one, zero, zero, one, zero, one, zero, one, none.any())
 
 
 def resized(correction: Correction, rows: int) -> Correction:
@@ -57,7 +60,9 @@ def resized(correction: Correction, rows: int) -> Correction:
     def fitted(values):
         return jnp.pad(values[:rows], (0, max(rows - values.shape[0], 0)))
 
-    return correction._replace(weights=fitted(correction.weights), estimate=fitted(correction.estimate))
+    rows_of = (correction.taught, correction.weights, correction.estimate)
+    taught, weights, estimate = map(fitted, rows_of)
+    return correction._replace(taught=taught, weights=weights, estimate=estimate)
 
 
 def fit_correction(
@@ -92,7 +97,7 @@ def fit_correction(
 
         def evidence(gram, noise):
             weights, factor = _solve(gram, y_x, valid_x, noise)
-            amplitude = jnp.maximum(y_x @ weights / count, 1e-12)
+            amplitude = _amplitude(y_x, weights, valid_x)
             value = -0.5 * count * jnp.log(amplitude) - jnp.where(valid_x, jnp.log(jnp.diag(factor)), 0).sum()
             return jnp.where(jnp.isfinite(value), value, -jnp.inf)
 
@@ -109,23 +114,45 @@ def fit_correction(
     chosen = jax.lax.cond(needed, choose, lambda: first)
     length, noise = jax.tree.map(functools.partial(jnp.where, exact), first, chosen)
     weights, _ = _solve(_gram(_squared_distance(one_hot, e, one_hot, e), valid, length), y, valid, noise)
-    return Correction(weights, e, length, best, scale, mean, deviation, estimate_mean, estimate_deviation, exact)
+    amplitude = _amplitude(y, weights, valid)
+    moments = mean, deviation, estimate_mean, estimate_deviation
+    return Correction(valid, weights, e, length, noise, amplitude, best, scale, *moments, exact)
 
 
-def posterior_median(
-    correction: Correction, one_hot: Float[Array, "n h"], query_one_hot: Float[Array, "c h"], query: Float[Array, " c"]
-) -> Float[Array, " c"]:
-    """Posterior median of the target at the query architectures, in its unit; 0 where nothing was learnt.
+def posterior_quantiles(
+    correction: Correction,
+    one_hot: Float[Array, "n h"],
+    query_one_hot: Float[Array, "c h"],
+    query: Float[Array, " c"],
+    levels: tuple[float, ...],
+) -> Float[Array, "q c"]:
+    """Quantiles of the target at the query architectures, in its unit, at each of the `levels`, in (0, 1).
 
     `one_hot` are the rows of the fit, `query` the estimates of the query architectures. A NaN estimate counts as an
-    average one. Where the correction is `exact`, estimates that are known are the answer.
+    average one. The evaluation's own noise is not part of the spread. Where the correction is `exact`, estimates that
+    are known are the answer at every level, and the median is where they are not. 0 where nothing was learnt.
     """
     e = jnp.nan_to_num((query - correction.estimate_mean) / correction.estimate_deviation, nan=0.0)
     distance = _squared_distance(query_one_hot, e, one_hot, correction.estimate)
-    predicted = jnp.exp(-distance / (2 * correction.length**2)) @ correction.weights
-    warped = correction.mean + correction.deviation * predicted
-    median = correction.best - correction.scale * jnp.expm1(-warped)
-    return jnp.where(correction.exact & ~jnp.isnan(query), query, median)
+    taught, rows, length = correction.taught, correction.estimate, correction.length
+    likeness = jnp.where(taught, jnp.exp(-distance / (2 * length**2)), 0)
+
+    def spread():
+        gram = _gram(_squared_distance(one_hot, rows, one_hot, rows), taught, length)
+        _, factor = _solve(gram, correction.weights, taught, correction.noise)
+        explained = jnp.square(jax.scipy.linalg.solve_triangular(factor, likeness.T, lower=True)).sum(axis=0)
+        return jnp.sqrt(correction.amplitude * jnp.maximum(1 - explained, 0))
+
+    needed = shared_maximum((~correction.exact).astype(jnp.int32)) > 0
+    median = likeness @ correction.weights
+    deviation = jnp.where(correction.exact, 0, jax.lax.cond(needed, spread, lambda: jnp.zeros_like(e)))
+
+    def quantile(deviations):
+        warped = correction.mean + correction.deviation * (median + deviations * deviation)
+        value = correction.best - correction.scale * jnp.expm1(-warped)
+        return jnp.where(correction.exact & ~jnp.isnan(query), query, value)
+
+    return jax.vmap(quantile)(jax.scipy.special.ndtri(jnp.asarray(levels)))
 
 
 def _squared_distance(x, e_x, z, e_z):
@@ -141,6 +168,11 @@ def _solve(gram, y, valid, noise):
     """Weights, and the Cholesky factor of the kernel matrix; rows that are not valid stand alone."""
     factor = jnp.linalg.cholesky(gram + jnp.diag(jnp.where(valid, noise, 1.0)))
     return jax.scipy.linalg.cho_solve((factor, True), y), factor
+
+
+def _amplitude(y, weights, valid):
+    """Of the greatest evidence."""
+    return jnp.maximum(y @ weights / jnp.maximum(valid.sum(), 1), 1e-12)
 
 
 def _median_distance(distance, valid):

@@ -8,6 +8,7 @@ from cenas_jax.pareto import area_above, dominance_counts, heights_above, non_do
 from cenas_jax.search.base import Candidates, shared_maximum
 
 MAX_FRONT = 128
+SHORTLIST = 64
 
 
 def by_dominance(candidates: Candidates, n: int) -> tuple[Int[Array, " n"], Bool[Array, " n"]]:
@@ -39,31 +40,42 @@ def first_front(
 
 
 def by_hypervolume_gain(
-    predicted: Float[Array, "c 2"],
+    predicted: Float[Array, "q c 2"],
     valid: Bool[Array, " c"],
     front: Float[Array, "f 2"],
     front_valid: Bool[Array, " f"],
     reference_point: Float[Array, " 2"],
     n: int,
 ) -> tuple[Int[Array, " n"], Bool[Array, " n"]]:
-    """The greedy batch: each pick has the greatest hypervolume gain over the evaluated front and the earlier picks.
+    """The greedy batch: each pick has the greatest expected hypervolume gain over the evaluated front and the earlier
+    picks (Emmerich, Deutz & Klinkenberg 2011; as a batch Daulton, Balandat & Bakshy 2020).
 
-    A pick counts as if its `predicted` objectives were true. Candidates that are not `valid` come last.
+    The expectation is the mean over `predicted`, quantiles at evenly spread levels, of which all objectives take the
+    same: an odd number `q`, the middle one the median. A pick counts as if its median were true. Only those that gain
+    most by themselves, `2 n` of them or 64, are looked at pick by pick. Candidates that are not `valid` come last.
     """
     stairs = staircase(front, front_valid, reference_point, room=n + 1)
-    boxes = heights_above(predicted, jnp.ones_like(valid), reference_point)
     place = jnp.arange(stairs.shape[0])[:, None]
     rows_of_front = shared_maximum(front_valid.sum())  # most of the rows are zeros
+    levels, every = predicted.shape[0], jnp.ones_like(valid)
+    boxes = jax.vmap(heights_above, (0, None, None))(predicted, every, reference_point)
+
+    def expected_gain(boxes, stairs, rows):
+        return area_above(boxes.reshape(-1, 2), stairs, rows).reshape(levels, -1).mean(axis=0)
+
+    alone = jnp.where(valid, expected_gain(boxes, stairs, rows_of_front), -1.0)
+    _, listed = jax.lax.top_k(alone, min(max(2 * n, SHORTLIST), valid.shape[0]))
+    boxes, left = boxes[:, listed], valid[listed]
 
     def pick(carry, step):
         stairs, left = carry
-        gain = area_above(boxes, stairs, rows_of_front + step)
+        gain = expected_gain(boxes, stairs, rows_of_front + step)
         row = jnp.argmax(jnp.where(left, gain, -1.0))
-        box = jnp.where(left[row], boxes[row], 0.0)
+        box = jnp.where(left[row], boxes[levels // 2, row], 0.0)
         above = (stairs[:, 0] >= box[0]).sum()
         lower = jnp.where(place == above, box, jnp.roll(stairs, 1, axis=0))
         stairs = jnp.where(place < above, stairs, lower)
-        return (stairs, left.at[row].set(False)), (row.astype(jnp.int32), left[row])
+        return (stairs, left.at[row].set(False)), (listed[row].astype(jnp.int32), left[row])
 
-    _, (rows, real) = jax.lax.scan(pick, (stairs, valid), jnp.arange(n))
+    _, (rows, real) = jax.lax.scan(pick, (stairs, left), jnp.arange(n))
     return rows, real

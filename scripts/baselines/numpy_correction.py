@@ -8,10 +8,12 @@ import math
 from functools import cached_property
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.special import ndtri
 
 LENGTHS, NOISES = (1.0, 1.5, 2.0, 3.0, 4.0), (1e-3, 1e-2, 1e-1)
 MOST_ROWS = 48
+LEVELS, SHORTLIST = (0.1, 0.3, 0.5, 0.7, 0.9), 64
 
 
 class Correction:
@@ -30,25 +32,31 @@ class Correction:
         close = np.abs(estimate - target)[known] <= 1e-5 * np.abs(target)[known]
         self.exact = bool(known.any() and close.all())
 
-    def posterior_median(self, one_hot: np.ndarray, estimate: np.ndarray) -> np.ndarray:
-        """`[c]`, in the target's unit, of architectures `[c, h]` with these estimates (NaN: unknown)."""
-        unknown = np.isnan(estimate)
+    def posterior_quantiles(self, one_hot: np.ndarray, estimate: np.ndarray) -> np.ndarray:
+        """`[levels, c]`, in the target's unit, of architectures `[c, h]` with these estimates (NaN: unknown)."""
+        unknown, shape = np.isnan(estimate), (len(LEVELS), len(estimate))
         if self.exact and not unknown.any():
-            return estimate
+            return np.broadcast_to(estimate, shape)
         if not len(self.y):
-            return np.zeros(len(estimate))
-        length, weights = self.fitted
+            return np.zeros(shape)
+        length, weights, factor = self.fitted
         distance = _squared_distance(one_hot, self._standardised(estimate), self.one_hot, self.e)
-        warped = self.mean + self.deviation * (_kernel(distance, length) @ weights)
-        median = self.best - self.scale * np.expm1(-warped)
-        return np.where(unknown, median, estimate) if self.exact else median
+        likeness = _kernel(distance, length)
+        deviations = np.zeros(shape)
+        if not self.exact:
+            explained = (solve_triangular(factor, likeness.T, lower=True, check_finite=False) ** 2).sum(axis=0)
+            amplitude = max(self.y @ weights / len(self.y), 1e-12)
+            deviations = ndtri(LEVELS)[:, None] * np.sqrt(amplitude * np.maximum(1 - explained, 0))
+        warped = self.mean + self.deviation * (likeness @ weights + deviations)
+        quantiles = self.best - self.scale * np.expm1(-warped)
+        return np.where(unknown, quantiles, estimate) if self.exact else quantiles
 
     @cached_property
-    def fitted(self) -> tuple[float, np.ndarray]:
-        """The length of the greatest evidence, and the weights of the rows."""
+    def fitted(self) -> tuple[float, np.ndarray, np.ndarray]:
+        """The length of the greatest evidence, the weights of the rows, and their Cholesky factor."""
         length, noise = (LENGTHS[0], NOISES[0]) if self.exact else self._choose()
         gram = _kernel(_squared_distance(self.one_hot, self.e, self.one_hot, self.e), length)
-        return length, _solve(gram, noise, self.y)[0]
+        return length, *_solve(gram, noise, self.y)
 
     def _choose(self) -> tuple[float, float]:
         x, e, y = self.one_hot[:MOST_ROWS], self.e[:MOST_ROWS], self.y[:MOST_ROWS]
@@ -67,31 +75,34 @@ class Correction:
 
 
 def by_gain(predicted: np.ndarray, objectives: np.ndarray, reference_point: np.ndarray, n: int) -> np.ndarray:
-    """Rows of `predicted[c, 2]` in the order of the greedy batch, at most `n`: each has the greatest hypervolume gain
-    over `objectives[e, 2]` and the earlier ones; of equal ones, and of those that gain nothing, the first."""
+    """Rows of `predicted[levels, c, 2]` in the order of the greedy batch, at most `n`: each has the greatest mean gain
+    in hypervolume over `objectives[e, 2]` and the medians of the earlier ones; of equal ones, and of those that gain
+    nothing, the first of the short list."""
     boxes = np.maximum(predicted - reference_point, 0)
     front = _front(np.maximum(objectives - reference_point, 0))
-    left, picked = np.arange(len(predicted)), []
+    listed = np.argsort(-_gains(boxes, front), kind="stable")[: max(2 * n, SHORTLIST)]
+    left, picked = listed, []
     while len(picked) < n and len(left):
-        gain = _gains(boxes[left], front)
+        gain = _gains(boxes[:, left], front)
         # A gain only falls as the front grows: what has none is done with.
         left, gain = left[gain > 0], gain[gain > 0]
         if not len(left):
             break
         best = np.argmax(gain)
         picked.append(left[best])
-        front = _front(np.concatenate([front, boxes[left[best], None]]))
+        front = _front(np.concatenate([front, boxes[len(boxes) // 2, left[best], None]]))
         left = np.delete(left, best)
-    rest = np.setdiff1d(np.arange(len(predicted)), picked)[: n - len(picked)]
+    rest = listed[~np.isin(listed, picked)][: n - len(picked)]
     return np.concatenate([np.array(picked, int), rest])
 
 
 def _gains(boxes: np.ndarray, front: np.ndarray) -> np.ndarray:
-    """Area of each box above the staircase, column by column from the right; `front` as `_front` gives it."""
+    """`[c]`: mean area of the boxes `[levels, c, 2]` above the staircase, column by column from the right; `front` as
+    `_front` gives it."""
     edges = np.concatenate([[np.inf], front[:, 0], [0.0]])
     heights = np.concatenate([[0.0], front[:, 1]])
-    widths = np.minimum(boxes[:, :1], edges[:-1]) - edges[1:]
-    return (np.maximum(widths, 0) * np.maximum(boxes[:, 1:] - heights, 0)).sum(axis=1)
+    widths = np.minimum(boxes[..., :1], edges[:-1]) - edges[1:]
+    return (np.maximum(widths, 0) * np.maximum(boxes[..., 1:] - heights, 0)).sum(axis=-1).mean(axis=0)
 
 
 def _front(points: np.ndarray) -> np.ndarray:

@@ -181,9 +181,9 @@ class SearchEnvironments:
     def _episode(self, seed: int) -> SearchEpisode:
         task = self.tasks.draw(np.random.default_rng(seed))
 
-        def draw(interval: int, mask: np.ndarray, n: int) -> np.ndarray:  # by its interval alone, as in JAX
+        def draw(interval: int, mask: np.ndarray, n: int, part: int) -> np.ndarray:  # by these numbers alone, as in JAX
             positions = np.flatnonzero(mask)
-            random = np.random.default_rng((seed, interval + 1))
+            random = np.random.default_rng((seed, interval + 1, part))
             return random.choice(positions, min(n, len(positions)), replace=False)
 
         return SearchEpisode(task, self.tasks.config, draw, self.scorer)

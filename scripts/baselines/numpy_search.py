@@ -76,6 +76,7 @@ class SearchConfig(PartitionConfig):
     window_h: int = 24
     choice: str = "estimate"
     """Order of the screened: `estimate` or `corrected`."""
+    beyond_region: float = 0.5
 
 
 class Job(NamedTuple):
@@ -148,9 +149,10 @@ def evaluation_slots_of(policy: str, slots: int, window: np.ndarray) -> int:
     return int(np.clip(np.round(slots * (1 - relative)), min(1, slots), max(slots - 1, 1)))
 
 
-Draw = Callable[[int, np.ndarray, int], np.ndarray]
-"""`(interval, mask[size], n) -> index`: the representatives of up to `n` classes, as architectures are drawn uniformly
-where the mask holds. The initial design is drawn in interval -1."""
+Draw = Callable[[int, np.ndarray, int, int], np.ndarray]
+"""`(interval, mask[size], n, part) -> index`: the representatives of up to `n` classes, as architectures are drawn
+uniformly where the mask holds. The initial design is drawn in interval -1. Part 0 is drawn in the region, part 1 beyond
+it."""
 
 
 class Search:
@@ -160,7 +162,7 @@ class Search:
         self.problem, self.config, self.power, self.budget, self.draw = problem, config, power, budget, draw
         self.scorer = scorer
         size = len(problem.features)
-        first = draw(-1, np.ones(size, bool), config.initial_design)
+        first = draw(-1, np.ones(size, bool), config.initial_design, 0)
         self.half_finished: list[Job] = []
         self.initial = [Job(int(i), problem.train_time_s[i], True) for i in first] if charge_initial_design else []
         self.queue: list[int] = []
@@ -199,16 +201,22 @@ class Search:
         return log_ratio(self.hypervolume, self.initial_hypervolume)
 
     def candidates(self, interval: int) -> np.ndarray:
-        """Draws from the region; where too few are left in it, its deepest constraints are dropped."""
+        """Draws from the region, and beyond it; where too few are left in it, its deepest constraints are dropped."""
         taken = self.occupied.copy()
         pending = [job.index for job in (*self.half_finished, *self.initial)] + self.queue
         taken[self.problem.isomorph[pending]] = True
         depth = np.where(taken[self.problem.isomorph], -1, self.depth)
-        n = self.config.screen_per_interval
+        beyond = self.config.beyond_region if self.config.choice == "corrected" else 0.0
+        beyond = round(self.config.screen_per_interval * beyond)
+        n = self.config.screen_per_interval - beyond
         deepest = self.depth.max()
         left = [np.count_nonzero(np.bincount(self.problem.isomorph[depth >= least])) for least in range(deepest + 1)]
         least = max((least for least in range(deepest + 1) if left[least] >= n), default=0)
-        return self.draw(interval, depth >= least, n)
+        drawn = self.draw(interval, depth >= least, n, 0)
+        if not beyond:
+            return drawn
+        taken[self.problem.isomorph[drawn]] = True
+        return np.concatenate([drawn, self.draw(interval, ~taken[self.problem.isomorph], beyond, 1)])
 
     def sample(self, interval: int, sampling_slots: int, horizon_s: float, left_kwh: float) -> tuple[int, float]:
         """Trains the supernet, screens, and fills the queue; the number screened and the supernet's seconds."""
@@ -233,14 +241,17 @@ class Search:
     def ranked(self, index: np.ndarray) -> np.ndarray:
         """The first of them by gain of their corrected estimates, or by dominance number of their estimates.
 
-        By dominance those without an estimate come last, and of ties the better last objective first.
+        Those without an estimate come last, and by dominance of ties the better last objective first.
         """
-        if self.config.choice == "corrected":
-            one_hot, known = self.problem.one_hot[index], self.known_estimates(index).T
-            predicted = [one.posterior_median(one_hot, e) for one, e in zip(self.corrections, known, strict=True)]
+        if self.config.choice == "corrected" and self.estimated[self.evaluated].any():
+            known = self.known_estimates(index)
+            screened = ~np.isnan(known).any(axis=1)
+            first, one_hot = index[screened], self.problem.one_hot[index[screened]]
+            columns = zip(self.corrections, known[screened].T, strict=True)
+            predicted = np.stack([one.posterior_quantiles(one_hot, e) for one, e in columns], axis=-1)
             evaluated = self.problem.objectives[self.evaluated]
-            rows = by_gain(np.stack(predicted, 1), evaluated, self.problem.reference_point, self.config.queue_capacity)
-            return index[rows]
+            rows = by_gain(predicted, evaluated, self.problem.reference_point, self.config.queue_capacity)
+            return np.concatenate([first[rows], index[~screened]])[: self.config.queue_capacity]
         known = self.estimated[index]
         if known.any():
             estimates = self.problem.estimates[index]
@@ -336,7 +347,7 @@ def search(
     generator = np.random.default_rng(seed)
     alone = bool((problem.isomorph == np.arange(len(problem.isomorph))).all())
 
-    def draw_by_seed(interval: int, mask: np.ndarray, n: int) -> np.ndarray:
+    def draw_by_seed(interval: int, mask: np.ndarray, n: int, part: int) -> np.ndarray:
         positions = np.flatnonzero(mask)
         if alone:
             return generator.choice(positions, min(n, len(positions)), replace=False)

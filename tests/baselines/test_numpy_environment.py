@@ -23,8 +23,9 @@ from cenas_jax.cluster.simulated import simulated_cluster  # noqa: E402
 from cenas_jax.cluster.state import ClusterConfig, ClusterParams  # noqa: E402
 from cenas_jax.search import LamooConfig, lamoo_search  # noqa: E402
 from cenas_jax.search.base import draw_without_replacement  # noqa: E402
-from cenas_jax.search.gaussian_process import fit_correction, posterior_median  # noqa: E402
+from cenas_jax.search.gaussian_process import fit_correction, posterior_quantiles  # noqa: E402
 from cenas_jax.search.lamoo import TreeConfig  # noqa: E402
+from cenas_jax.search.lamoo.searcher import LEVELS  # noqa: E402
 from cenas_jax.search.ranking import by_hypervolume_gain  # noqa: E402
 from cenas_jax.spaces import tabular_space  # noqa: E402
 
@@ -77,12 +78,13 @@ def test_corrected_estimates_agree(count, unknown, exact):
     @jax.jit
     def ours(one_hot, estimate, target, query_one_hot, query):
         correction = fit_correction(one_hot, estimate, target, jnp.arange(rows) < count)
-        return posterior_median(correction, one_hot, query_one_hot, query), correction.length, correction.exact
+        quantiles = posterior_quantiles(correction, one_hot, query_one_hot, query, LEVELS)
+        return quantiles, correction.length, correction.exact
 
     queries = jnp.asarray(one_hot[count:], jnp.float32), jnp.asarray(estimate[count:], jnp.float32)
     expected, length, is_exact = ours(padded(one_hot), padded(estimate), padded(target), *queries)
     theirs = Correction(one_hot[fitted], estimate[fitted], target[fitted])
-    found = theirs.posterior_median(one_hot[count:], estimate[count:])
+    found = theirs.posterior_quantiles(one_hot[count:], estimate[count:])
     assert theirs.exact == is_exact == exact
     assert not count or theirs.fitted[0] == float(length)
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-3)
@@ -91,12 +93,12 @@ def test_corrected_estimates_agree(count, unknown, exact):
 @pytest.mark.parametrize("seed", range(4))
 def test_the_greedy_batch_agrees(seed):
     draw, n = np.random.default_rng(seed), 12
-    evaluated, predicted = draw.normal(size=(40, 2)) * (seed > 0), draw.normal(size=(60, 2)) * (1 + seed)
+    evaluated, predicted = draw.normal(size=(40, 2)) * (seed > 0), draw.normal(size=(3, 90, 2)) * (1 + seed)
     reference = np.array([-1.0, -0.5])
     numbers = [jnp.asarray(part, jnp.float32) for part in (predicted, evaluated, reference)]
-    rows, _ = by_hypervolume_gain(numbers[0], jnp.ones(60, bool), numbers[1], jnp.ones(40, bool), numbers[2], n)
+    rows, _ = by_hypervolume_gain(numbers[0], jnp.ones(90, bool), numbers[1], jnp.ones(40, bool), numbers[2], n)
     assert rows.tolist() == by_gain(predicted, evaluated, reference, n).tolist()
-    assert by_gain(predicted[:5], evaluated[:0], reference, n).shape == (5,)
+    assert by_gain(predicted[:, :5], evaluated[:0], reference, n).shape == (5,)
 
 
 # --- whole episodes: draw by draw -----------------------------------------------------------------------------------
@@ -145,10 +147,11 @@ def test_the_same_draws_give_the_same_episode(steps, table, case, seed):
         jnp.asarray(power.charge_initial_design),
     )
 
-    def draw(interval, mask, n):
+    def draw(interval, mask, n, part):
         key = root
         for number in (0, 0) if interval < 0 else (interval, 2):
             key = jax.random.fold_in(key, number)
+        key = key if interval < 0 else jax.random.split(key)[part]
         positions, valid = _draw(key, jnp.asarray(mask), n)
         return np.asarray(positions)[np.asarray(valid)]
 

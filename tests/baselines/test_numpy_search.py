@@ -109,7 +109,7 @@ _stop_time_s = jax.jit(stop_time_s)
 # --- the partition --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kernel_name", ["poly", "rbf"])
+@pytest.mark.parametrize("kernel_name", ["poly", pytest.param("rbf", marks=pytest.mark.slow)])
 def test_partition_and_region(benchmark, kernel_name):
     space, table, capacity = benchmark.space, benchmark.table, 320
     problem, numpy_config = oracle.Problem.of(benchmark), oracle.SearchConfig(kernel=kernel_name)
@@ -198,7 +198,7 @@ def test_the_same_draws_give_the_same_search(whole_space_search, tight_benchmark
     for seed in range(2):
         key = jax.random.key(seed)
 
-        def draw(interval, mask, n, key=key):
+        def draw(interval, mask, n, part, key=key):
             purpose = (0, 0) if interval < 0 else (interval, 2)
             for number in purpose:
                 key = jax.random.fold_in(key, number)
@@ -245,7 +245,8 @@ def search_by_seed(benchmark, intensity_g_per_kwh):
     return jax.vmap(search, in_axes=(0, None, None))
 
 
-@pytest.mark.parametrize("policy", [pytest.param("vanilla", marks=pytest.mark.slow), "fixed-4", "heuristic"])
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["vanilla", "fixed-4", "heuristic"])
 def test_searches_agree_on_average(search_by_seed, benchmark, intensity_g_per_kwh, policy):
     power, budget = measured(), Budget(hours=float(HOURS))
     keys = jax.random.split(jax.random.key(11), SEEDS)

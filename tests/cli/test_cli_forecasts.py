@@ -133,6 +133,7 @@ SMALL = (
 ).split()
 
 
+@pytest.mark.slow
 def test_plain_policies_decide_as_without_forecast_and_the_run_says_what_was_forecast(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("CENAS_DATA", raising=False)
     documents = {}

@@ -47,6 +47,7 @@ def test_too_little_to_learn_from_leaves_the_forecaster_alone():
     np.testing.assert_allclose(predicted(GRID, until=60 * 24)[:, 2], yesterday, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_combination_beats_its_parts():
     scores = evaluate_forecaster(GRID, fitted(UNTIL), start=time_of(UNTIL), end=None)["scores"]
     combined, alone = (scores[name]["mape_by_day_percent"] for name in ("forecaster", "repeat yesterday"))

@@ -8,10 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
-from cenas_jax.search.gaussian_process import LENGTHS, NOISES, fit_correction, no_correction, posterior_median, resized
+from cenas_jax.search.gaussian_process import (
+    LENGTHS,
+    NOISES,
+    fit_correction,
+    no_correction,
+    posterior_quantiles,
+    resized,
+)
 from cenas_jax.spaces import tabular_space
 
 SPACE = tabular_space("small", (("a", "b", "c", "d", "e"),) * 4)
@@ -19,9 +27,18 @@ CODES = np.asarray(SPACE.codes(jnp.arange(SPACE.size)))
 ONE_HOT = np.asarray(SPACE.one_hot(jnp.asarray(CODES)), np.float64)
 
 
+QUANTILES = (0.1, 0.5, 0.8)
+
+
 @jax.jit
-def posterior(one_hot, estimate, target, valid, query_one_hot, query):
-    return posterior_median(fit_correction(one_hot, estimate, target, valid), one_hot, query_one_hot, query)
+def quantiles(one_hot, estimate, target, valid, query_one_hot, query):
+    fitted = fit_correction(one_hot, estimate, target, valid)
+    return posterior_quantiles(fitted, one_hot, query_one_hot, query, QUANTILES)
+
+
+def posterior(*arguments):
+    """The median."""
+    return quantiles(*arguments)[1]
 
 
 def problem(seed: int, rows: int = 40, queries: int = 60):
@@ -48,7 +65,7 @@ def as_arguments(train, query, target, estimate, pad: int = 0):
 
 
 def scikit_learn(train, query, target, estimate):
-    """The same kernel from scikit-learn's stock, the best of the same grid by marginal likelihood."""
+    """Quantiles by the same kernel from scikit-learn's stock, the best of the same grid by marginal likelihood."""
     top = target[train].max()
     scale = np.median(top - target[train])
     warped = -np.log1p((top - target[train]) / scale)
@@ -68,16 +85,18 @@ def scikit_learn(train, query, target, estimate):
         regressor.fit(rows[train], y)
         evidence: Any = regressor.log_marginal_likelihood_value_
         if evidence > highest_evidence:
-            best, highest_evidence = regressor, evidence
+            best, highest_evidence = (regressor, noise * amplitude), evidence
     assert best is not None
-    prediction: Any = best.predict(rows[query])
+    prediction, spread = best[0].predict(rows[query], return_std=True)
+    spread = np.sqrt(np.maximum(spread**2 - best[1], 0))  # without the noise of one evaluation
+    prediction = prediction + norm.ppf(QUANTILES)[:, None] * spread
     return top - scale * np.expm1(-(mean + deviation * prediction))
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_agrees_with_scikit_learn(seed):
     arguments = problem(seed)
-    np.testing.assert_allclose(posterior(*as_arguments(*arguments)), scikit_learn(*arguments), rtol=0, atol=0.02)
+    np.testing.assert_allclose(quantiles(*as_arguments(*arguments)), scikit_learn(*arguments), rtol=0, atol=0.02)
 
 
 def test_corrects_poor_estimates():
@@ -93,6 +112,8 @@ def test_padding_and_failed_rows_teach_nothing():
     one_hot, known, values, valid, *rest = as_arguments(train, query, target, estimate, pad=24)
     failed = posterior(one_hot, known, values.at[40:].set(jnp.nan), jnp.ones_like(valid), *rest)
     np.testing.assert_allclose(failed, plain, atol=2e-3)
+    wide = quantiles(one_hot, known, values.at[40:].set(jnp.nan), jnp.ones_like(valid), *rest)
+    np.testing.assert_allclose(wide, quantiles(*as_arguments(train, query, target, estimate)), atol=5e-3)
 
 
 def test_missing_estimates_count_as_average_ones():
@@ -118,6 +139,7 @@ def test_exact_estimates_are_returned_as_they_are():
     got = np.asarray(posterior(one_hot, known, *rest))
     np.testing.assert_array_equal(got[1:], exact[query[1:]].astype(np.float32))
     assert np.isfinite(got[0])
+    assert (np.asarray(quantiles(one_hot, known, *rest)) == got).all()
     # One estimate that is off is enough: then they are corrected.
     off = np.asarray(posterior(one_hot, known.at[10].add(0.5), *rest))
     assert np.abs(off[1:] - got[1:]).max() > 1e-3
@@ -126,7 +148,7 @@ def test_exact_estimates_are_returned_as_they_are():
 def test_without_any_row_the_median_is_zero():
     one_hot, known, values, valid, *rest = as_arguments(*problem(3))
     np.testing.assert_array_equal(posterior(one_hot, known, values, jnp.zeros_like(valid), *rest), 0)
-    np.testing.assert_array_equal(posterior_median(no_correction(len(valid)), one_hot, *rest), 0)
+    np.testing.assert_array_equal(posterior_quantiles(no_correction(len(valid)), one_hot, *rest, QUANTILES), 0)
 
 
 def test_a_fit_of_more_rows_than_the_grid_sees_and_kept_in_a_larger_array_predicts_as_well():
@@ -134,7 +156,7 @@ def test_a_fit_of_more_rows_than_the_grid_sees_and_kept_in_a_larger_array_predic
     train, query, target, estimate = problem(7, 400, 100)
     one_hot, known, values, valid, query_one_hot, guess = as_arguments(train, query, target, estimate, pad=12)
     fitted = jax.jit(fit_correction)(one_hot, known, values, valid)
-    median = posterior_median(fitted, one_hot, query_one_hot, guess)
+    median = posterior_quantiles(fitted, one_hot, query_one_hot, guess, (0.5,))[0]
     few = posterior(*as_arguments(train[:128], query, target, estimate))
     wrong, wrong_by_few = (np.abs(np.asarray(guessed) - target[query]).mean() for guessed in (median, few))
     assert wrong < wrong_by_few

@@ -58,12 +58,27 @@ def test_order_by_dominance_against_counting(seed):
 def test_greedy_gain_by_hand():
     # The evaluated front is (4, 1). Gains: (3, 3) adds 3 x 2 = 6, (1, 4) adds 3, (5, 1) adds 1, (2, 1) nothing.
     # After (3, 3), the point (1, 4) adds only 1 and (5, 1) still 1; ties go to the earlier row.
-    predicted = jnp.asarray([(1.0, 4.0), (2.0, 1.0), (3.0, 3.0), (5.0, 1.0), (9.0, 9.0)])
+    predicted = jnp.asarray([[(1.0, 4.0), (2.0, 1.0), (3.0, 3.0), (5.0, 1.0), (9.0, 9.0)]])
     valid = jnp.asarray([True, True, True, True, False])
     evaluated = jnp.asarray([(4.0, 1.0), (1.0, 1.0), (50.0, 50.0)])
     rows, real = by_hypervolume_gain(predicted, valid, evaluated, jnp.asarray([True, True, False]), jnp.zeros(2), 5)
     assert rows.tolist()[:4] == [2, 0, 3, 1]
     assert real.tolist() == [True] * 4 + [False]
+
+
+def test_expected_gain_by_hand():
+    # The evaluated front is (4, 1). The bold row gains 0, 0 and (10 - 4) x 1 = 6, on average 2, by its median nothing;
+    # the sure one 1.5 at each level. The bold pick counts as its median, so that the sure one still gains 1.5.
+    bold, sure = [(1.0, 1.0), (2.0, 1.0), (10.0, 1.0)], [(5.5, 1.0)] * 3
+    predicted = jnp.asarray([sure, bold, [(4.0, 1.0)] * 3]).transpose(1, 0, 2)
+    rows, _ = by_hypervolume_gain(
+        predicted, jnp.ones(3, bool), jnp.asarray([(4.0, 1.0)]), jnp.ones(1, bool), jnp.zeros(2), 3
+    )
+    assert rows.tolist() == [1, 0, 2]
+    rows, _ = by_hypervolume_gain(
+        predicted[1:2], jnp.ones(3, bool), jnp.asarray([(4.0, 1.0)]), jnp.ones(1, bool), jnp.zeros(2), 3
+    )
+    assert rows.tolist() == [0, 1, 2]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +90,7 @@ def greedy():
 @given(st.integers(0, 2**31))
 def test_greedy_gain_against_brute_force(greedy, seed):
     random = np.random.default_rng(seed)
-    predicted = random.uniform(-0.2, 1, (20, 2))
+    predicted = random.uniform(-0.2, 1, (3, 20, 2))
     evaluated = random.uniform(-0.2, 0.8, (15, 2))
     valid, known = random.random(20) < 0.8, random.random(15) < 0.7
     rows, real = greedy(
@@ -91,7 +106,12 @@ def test_greedy_gain_against_brute_force(greedy, seed):
     have = evaluated[known]
     left = valid.copy()
     for pick in picks:
-        gains = np.array([volume(np.vstack([have, row])) - volume(have) for row in predicted])
+        gains = np.array(
+            [
+                np.mean([volume(np.vstack([have, box])) - volume(have) for box in row])
+                for row in predicted.swapaxes(0, 1)
+            ]
+        )
         assert gains[pick] >= gains[left].max() - 1e-5
         left[pick] = False
-        have = np.vstack([have, predicted[pick]])
+        have = np.vstack([have, predicted[1, pick]])

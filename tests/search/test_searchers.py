@@ -12,6 +12,7 @@ from cenas_jax.cluster.tabular import tabular_search
 from cenas_jax.search import Candidates, LamooConfig, lamoo_search, random_search
 from cenas_jax.search.lamoo import TreeConfig, make_kernel, region_depth
 from cenas_jax.search.lamoo.searcher import best_region
+from cenas_jax.search.ranking import by_dominance
 from cenas_jax.spaces import tabular_space, with_distinct_isomorphs
 from cenas_jax.spaces.base import with_representatives
 
@@ -41,7 +42,13 @@ def candidates(space, index, valid=None) -> Candidates:
 
 
 @pytest.mark.parametrize(
-    ("kind", "screened"), [("random", 0), ("lamoo-random", 0), ("lamoo-estimate", 20), ("lamoo-corrected", 20)]
+    ("kind", "screened"),
+    [
+        ("random", 0),
+        ("lamoo-random", 0),
+        pytest.param("lamoo-estimate", 20, marks=pytest.mark.slow),
+        ("lamoo-corrected", 20),
+    ],
 )
 def test_no_architecture_twice_in_whole_searches(kind, screened):
     benchmark = synthetic_benchmark(1, SMALL)
@@ -64,15 +71,15 @@ def test_no_architecture_twice_in_whole_searches(kind, screened):
 @pytest.mark.parametrize("kind", ["random", "lamoo-estimate"])
 def test_no_isomorph_of_an_earlier_batch(kind):
     benchmark = synthetic_benchmark(1, FOLDED)
-    searcher = make(kind, FOLDED, 128)
+    searcher = make(kind, FOLDED, 32)
     search = jax.jit(
         jax.vmap(
-            lambda key: tabular_search(key, searcher, FOLDED, benchmark.table, initial=10, batch=10, rounds=10)[0].index
+            lambda key: tabular_search(key, searcher, FOLDED, benchmark.table, initial=8, batch=8, rounds=3)[0].index
         )
     )
     for row in np.asarray(search(jax.random.split(jax.random.key(0), 16))):
-        classes = ISOMORPH[row].reshape(11, 10)
-        for batch in range(1, 11):
+        classes = ISOMORPH[row].reshape(4, 8)
+        for batch in range(1, 4):
             assert not np.isin(classes[batch], classes[:batch]).any()
 
 
@@ -162,10 +169,11 @@ def test_failed_evaluations_are_never_proposed_again(kind):
     failed = jnp.arange(14)
     objectives = synthetic_benchmark(2, TINY).table.objectives[:14].at[::2, 0].set(jnp.nan).at[1::4].set(jnp.nan)
     state, _ = searcher.tell(searcher.init(jax.random.key(0)), candidates(TINY, failed), objectives)
-    state = searcher.fit(state)
-    codes, valid = searcher.ask(jax.random.key(1), state, 20, *NOTHING)
+    state = jax.jit(searcher.fit)(state)
+    codes, valid = jax.jit(searcher.ask, static_argnums=2)(jax.random.key(1), state, 20, *NOTHING)
     assert sorted(np.asarray(TINY.index(codes))[np.asarray(valid)].tolist()) == list(range(14, 27))
-    rows, real = searcher.rank(jax.random.key(2), state, Candidates(codes, jnp.zeros((20, 2)), valid), 20)
+    rank = jax.jit(searcher.rank, static_argnums=3)
+    rows, real = rank(jax.random.key(2), state, Candidates(codes, jnp.zeros((20, 2)), valid), 20)
     assert int(real.sum()) == 13 and bool(valid[rows[:13]].all())
 
 
@@ -198,7 +206,9 @@ def test_an_exhausted_region_relaxes_its_deepest_constraint_first():
     tree = TreeConfig(min_samples=4)
     kernel = make_kernel(tree.svm, 4)
     static = kernel.static(SMALL.features(told.archive.codes))
-    region, _ = best_region(SMALL, kernel, told.archive, static, table.reference_point, tree)
+    region = jax.jit(lambda archive: best_region(SMALL, kernel, archive, static, table.reference_point, tree)[0])(
+        told.archive
+    )
     left = np.setdiff1d(np.arange(SMALL.size), evaluated)
     depths = depth(left)
     for n in (10, 300):
@@ -274,3 +284,33 @@ def test_corrected_choice_needs_two_objectives():
         lamoo_search(TINY, jnp.zeros(3), LamooConfig(choice="corrected"))
     with pytest.raises(ValueError, match="capacity"):
         LamooConfig(capacity=0)
+
+
+def test_corrected_choice_draws_beyond_the_region_and_ranks_what_was_screened_first():
+    table, tree = synthetic_benchmark(3, SMALL).table, TreeConfig(min_samples=4)
+    searcher = lamoo_search(SMALL, table.reference_point, LamooConfig(capacity=32, choice="corrected", tree=tree))
+    ask, rank = jax.jit(searcher.ask, static_argnums=2), jax.jit(searcher.rank, static_argnums=3)
+    evaluated = jax.random.permutation(jax.random.key(0), SMALL.size)[:24]
+
+    def told(estimates):
+        rows = candidates(SMALL, evaluated)._replace(estimates=estimates)
+        state, _ = searcher.tell(searcher.init(jax.random.key(0)), rows, table.objectives[evaluated])
+        return jax.jit(searcher.fit)(state)
+
+    state = told(table.estimates[evaluated])
+    codes, valid = ask(jax.random.key(1), state, 40, jnp.zeros((0, 4), jnp.int32), NOTHING[1])
+    index = np.asarray(SMALL.index(codes))
+    assert bool(valid.all()) and len(set(index.tolist())) == 40
+    inside = np.asarray(state.depth)[index] == np.asarray(state.depth).max()
+    assert inside[:20].all() and not inside[20:].all()
+
+    # The first half was screened. The rest comes after it, as it was drawn.
+    estimates = table.estimates[index].at[20:].set(jnp.nan)
+    rows, real = rank(jax.random.key(2), state, Candidates(codes, estimates, valid), 30)
+    assert bool(real.all()) and sorted(rows[:20].tolist()) == list(range(20))
+    assert rows[20:].tolist() == list(range(20, 30))
+    # While no evaluated one has an estimate, what estimates mean is unknown: they are ranked by dominance.
+    untold = told(jnp.full((24, 2), jnp.nan))
+    rows, _ = rank(jax.random.key(2), untold, Candidates(codes, estimates, valid), 30)
+    expected, _ = by_dominance(Candidates(codes, estimates, valid), 30)
+    np.testing.assert_array_equal(rows[:20], expected[:20])

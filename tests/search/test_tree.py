@@ -175,7 +175,11 @@ CONFIGS = [
 ]
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=["published", "prediction", "rbf"])
+@pytest.mark.parametrize(
+    "config",
+    [CONFIGS[0], *(pytest.param(config, marks=pytest.mark.slow) for config in CONFIGS[1:])],
+    ids=["published", "prediction", "rbf"],
+)
 def test_padding_invalid_and_failed_rows_change_nothing(regions, config):
     region_of = regions(config)
     for seed in range(3):
@@ -195,6 +199,7 @@ def test_padding_invalid_and_failed_rows_change_nothing(regions, config):
         assert np.mean(np.asarray(depth) != np.asarray(wide_depth)) <= 0.005
 
 
+@pytest.mark.slow
 def test_capacity_does_not_change_the_region(regions):
     region_of = regions(TreeConfig())
     rows, objectives, valid = samples(9, 60, 256)

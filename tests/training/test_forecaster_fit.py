@@ -63,6 +63,7 @@ def split(record):
     return issue_rows(record, record.start, middle, every_h=1), issue_rows(record, middle, end)
 
 
+@pytest.mark.slow
 def test_a_fit_learns_what_weather_tells():
     record = source_record()
     rows, held_out = split(record)

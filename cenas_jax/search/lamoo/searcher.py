@@ -17,11 +17,14 @@ from cenas_jax.search.base import (
     isomorphism_classes,
     shared_maximum,
 )
-from cenas_jax.search.gaussian_process import Correction, fit_correction, no_correction, posterior_median, resized
+from cenas_jax.search.gaussian_process import Correction, fit_correction, no_correction, posterior_quantiles, resized
 from cenas_jax.search.lamoo.svm import Kernel, make_kernel
 from cenas_jax.search.lamoo.tree import PartitionInfo, Region, TreeConfig, partition, region_depth
 from cenas_jax.search.ranking import by_dominance, by_hypervolume_gain, first_front
 from cenas_jax.spaces.base import SearchSpace
+
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Quantiles of the corrected estimates over which the gain is averaged."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,17 @@ class LamooConfig:
     """Most evaluations of one search; more are an error."""
     choice: Literal["random", "estimate", "corrected"] = "estimate"
     """Order of the screened candidates: as drawn, by dominance number of their estimates (as published), or by the
-    hypervolume gain of estimates corrected by a Gaussian process (two objectives)."""
+    expected hypervolume gain of estimates corrected by a Gaussian process (two objectives)."""
+    beyond_region: float = 0.5
+    """Share of the candidates that is drawn from the whole space, where the choice is `corrected`: its process knows
+    what is good outside of the region, too. The other choices draw all of them in the region, as published."""
     tree: TreeConfig = field(default_factory=TreeConfig)
 
     def __post_init__(self):
         if self.capacity < 1:
             raise ValueError(f"LamooConfig: capacity must be positive, got {self.capacity}")
+        if not 0 <= self.beyond_region < 1:
+            raise ValueError(f"LamooConfig: beyond_region must be in [0, 1), got {self.beyond_region}")
 
 
 class LamooState(NamedTuple):
@@ -111,9 +119,17 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
         depth = jnp.where(classes.spread(taken), -1, state.depth)
         deepest = classes.highest(depth)
         left = jnp.stack([(deepest >= least).sum() for least in range(config.tree.depth + 1)])
-        least = jnp.max(jnp.where(left >= n, jnp.arange(config.tree.depth + 1), 0))
-        index, valid = classes.draw(key, depth >= least, n)
-        return space.codes(index), valid
+        beyond = round(n * config.beyond_region) if config.choice == "corrected" else 0
+        least = jnp.max(jnp.where(left >= n - beyond, jnp.arange(config.tree.depth + 1), 0))
+        if not beyond:
+            index, valid = classes.draw(key, depth >= least, n)
+            return space.codes(index), valid
+        key_region, key_space = jax.random.split(key)
+        index, valid = classes.draw(key_region, depth >= least, n - beyond)
+        taken = classes.mark(taken, space.codes(index), valid)
+        others, others_valid = classes.draw(key_space, ~classes.spread(taken), beyond)
+        # The region's come first: where few are screened, or none (vanilla LaMOO), they are the region's.
+        return space.codes(jnp.append(index, others)), jnp.append(valid, others_valid)
 
     def rank(key, state, candidates: Candidates, n: int):
         if config.choice == "random":
@@ -123,15 +139,26 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
         predicted, front, front_valid = at_smallest_size(
             state.archive.count, config.capacity, lambda size: look(state, candidates, size)
         )
-        return by_hypervolume_gain(predicted, candidates.valid, front, front_valid, reference_point, n)
+        screened = candidates.valid & ~jnp.isnan(candidates.estimates).any(axis=1)
+        rows, gains = by_hypervolume_gain(predicted, screened, front, front_valid, reference_point, n)
+        others, more = first_valid(candidates.valid & ~screened, n)
+        place = jnp.arange(n) - gains.sum()
+        by_gain = jnp.where(gains, rows, others[place]), gains | more[place]
+        # Until an evaluated one has an estimate, nothing is known of what estimates mean but their order.
+        untold = jnp.isnan(state.estimates).any(axis=1).all()
+        needed = shared_maximum(untold.astype(jnp.int32)) > 0
+        by_estimate = jax.lax.cond(needed, lambda: by_dominance(candidates, n), lambda: by_gain)
+        return jax.tree.map(functools.partial(jnp.where, untold), by_estimate, by_gain)
 
     def look(state, candidates: Candidates, size: int):
-        """Corrected estimates, and the evaluated front; `size` rows of the archive hold all evaluations."""
+        """Quantiles of the candidates, and the evaluated front; `size` rows of the archive hold all evaluations."""
         one_hot, query = space.one_hot(state.archive.codes[:size]), space.one_hot(candidates.codes)
         columns = zip(state.corrections, candidates.estimates.T, strict=True)
-        predicted = [posterior_median(resized(fitted, size), one_hot, query, guess) for fitted, guess in columns]
+        predicted = [
+            posterior_quantiles(resized(fitted, size), one_hot, query, guess, LEVELS) for fitted, guess in columns
+        ]
         front = first_front(state.archive.objectives[:size], archive_valid(state.archive)[:size])
-        return jnp.stack(predicted, axis=1), *front
+        return jnp.stack(predicted, axis=-1), *front
 
     def tell(state, candidates: Candidates, results):
         archive, overflow = archive_add(state.archive, candidates.codes, results, candidates.valid)
