@@ -123,7 +123,7 @@ class SearcherOptions:
     """LaMOO, or uniform draws from the whole space."""
     choice: Literal["random", "estimate", "corrected"] = "estimate"
     """LaMOO's order of screened candidates: as drawn, by dominance, or by the expected gain of estimates that a GP
-    corrects; of these half are drawn beyond the region."""
+    corrects; of these half are drawn in the whole space."""
     kernel: Literal["poly", "rbf", "linear"] = "poly"
     """LaMOO: kernel of the SVMs that bound its region."""
 

@@ -21,7 +21,7 @@ class ClusterConfig:
     queue_capacity: int = 32
     """Screened architectures that wait for evaluation."""
     screen_per_interval: int = 512
-    """Most candidates drawn from the region in an interval."""
+    """Most candidates drawn in an interval."""
     window_h: int = 24
     """Hours of past intensities that observations are relative to."""
     forecast_h: int = 0

@@ -32,9 +32,9 @@ class Searcher(NamedTuple):
     """`(state) -> state` that has learnt from all that was told; `ask` and `rank` go by the last fit. Free where
     nothing was told since."""
     ask: Callable[..., tuple[Int[Array, "n d"], Bool[Array, " n"]]]
-    """`(key, state, n, pending_codes[p, d], pending_valid[p]) -> (codes[n, d], valid[n])`: distinct architectures of
-    the current region, never an evaluated or a pending (queued, running) one. Where fewer than `n` are left in the
-    whole space, the rest is not valid."""
+    """`(key, state, n, pending_codes[p, d], pending_valid[p]) -> (codes[n, d], valid[n])`: distinct architectures,
+    of the current region where there is one, never an evaluated or a pending (queued, running) one. Where fewer than
+    `n` are left in the whole space, the rest is not valid."""
     rank: Callable[..., tuple[Int[Array, " n"], Bool[Array, " n"]]]
     """`(key, state, candidates, n) -> (rows[n], valid[n])`: the rows of the `n` candidates to evaluate, best first."""
     tell: Callable[[SearcherState, Candidates, Float[Array, "c m"]], tuple[SearcherState, Any]]

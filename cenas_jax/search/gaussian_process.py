@@ -27,6 +27,8 @@ NOISES = (1e-3, 1e-2, 1e-1)
 """Variances, relative to the amplitude."""
 MOST_ROWS = 48
 """Evaluations, the first of all, by which the pair is chosen: the grid costs fifteen factorisations, the fit one."""
+FEWEST_ESTIMATES = 2
+"""Of evaluated architectures, below which there is no spread to standardise estimates by."""
 
 
 class Correction(NamedTuple):
@@ -44,6 +46,7 @@ class Correction(NamedTuple):
     deviation: Float[Array, ""]
     estimate_mean: Float[Array, ""]
     estimate_deviation: Float[Array, ""]
+    told: Bool[Array, ""]  # enough rows had an estimate
     exact: Bool[Array, ""]
     """Every known estimate is its target (a cost from a table), and needs no correction."""
 
@@ -51,7 +54,7 @@ class Correction(NamedTuple):
 def no_correction(rows: int) -> Correction:
     """Of a process that has learnt nothing, with so many rows."""
     zero, one, none = jnp.zeros(()), jnp.ones(()), jnp.zeros(rows)
-    return Correction(none > 0, none, none, one, one, zero, zero, one, zero, one, zero, one, none.any())
+    return Correction(none > 0, none, none, one, one, zero, zero, one, zero, one, zero, one, none.any(), none.any())
 
 
 def resized(correction: Correction, rows: int) -> Correction:
@@ -60,9 +63,8 @@ def resized(correction: Correction, rows: int) -> Correction:
     def fitted(values):
         return jnp.pad(values[:rows], (0, max(rows - values.shape[0], 0)))
 
-    rows_of = (correction.taught, correction.weights, correction.estimate)
-    taught, weights, estimate = map(fitted, rows_of)
-    return correction._replace(taught=taught, weights=weights, estimate=estimate)
+    by_row = ("taught", "weights", "estimate")
+    return correction._replace(**{name: fitted(getattr(correction, name)) for name in by_row})
 
 
 def fit_correction(
@@ -116,7 +118,8 @@ def fit_correction(
     weights, _ = _solve(_gram(_squared_distance(one_hot, e, one_hot, e), valid, length), y, valid, noise)
     amplitude = _amplitude(y, weights, valid)
     moments = mean, deviation, estimate_mean, estimate_deviation
-    return Correction(valid, weights, e, length, noise, amplitude, best, scale, *moments, exact)
+    told = known.sum() >= FEWEST_ESTIMATES
+    return Correction(valid, weights, e, length, noise, amplitude, best, scale, *moments, told, exact)
 
 
 def posterior_quantiles(
@@ -126,11 +129,11 @@ def posterior_quantiles(
     query: Float[Array, " c"],
     levels: tuple[float, ...],
 ) -> Float[Array, "q c"]:
-    """Quantiles of the target at the query architectures, in its unit, at each of the `levels`, in (0, 1).
+    """Quantiles of the noise-free target at the query architectures, in its unit, at each of the `levels`, in (0, 1).
 
     `one_hot` are the rows of the fit, `query` the estimates of the query architectures. A NaN estimate counts as an
-    average one. The evaluation's own noise is not part of the spread. Where the correction is `exact`, estimates that
-    are known are the answer at every level, and the median is where they are not. 0 where nothing was learnt.
+    average one. Where the correction is `exact`, estimates that are known are the answer at every level, and the median
+    is where they are not. The median is 0 where nothing was learnt.
     """
     e = jnp.nan_to_num((query - correction.estimate_mean) / correction.estimate_deviation, nan=0.0)
     distance = _squared_distance(query_one_hot, e, one_hot, correction.estimate)
@@ -144,11 +147,11 @@ def posterior_quantiles(
         return jnp.sqrt(correction.amplitude * jnp.maximum(1 - explained, 0))
 
     needed = shared_maximum((~correction.exact).astype(jnp.int32)) > 0
-    median = likeness @ correction.weights
     deviation = jnp.where(correction.exact, 0, jax.lax.cond(needed, spread, lambda: jnp.zeros_like(e)))
+    centre = likeness @ correction.weights
 
-    def quantile(deviations):
-        warped = correction.mean + correction.deviation * (median + deviations * deviation)
+    def quantile(z):
+        warped = correction.mean + correction.deviation * (centre + z * deviation)
         value = correction.best - correction.scale * jnp.expm1(-warped)
         return jnp.where(correction.exact & ~jnp.isnan(query), query, value)
 

@@ -9,6 +9,7 @@ from cenas_jax.search.base import Candidates, shared_maximum
 
 MAX_FRONT = 128
 SHORTLIST = 64
+"""Candidates, those that gain most by themselves, that a greedy batch is picked from; more where it is large."""
 
 
 def by_dominance(candidates: Candidates, n: int) -> tuple[Int[Array, " n"], Bool[Array, " n"]]:
@@ -50,9 +51,11 @@ def by_hypervolume_gain(
     """The greedy batch: each pick has the greatest expected hypervolume gain over the evaluated front and the earlier
     picks (Emmerich, Deutz & Klinkenberg 2011; as a batch Daulton, Balandat & Bakshy 2020).
 
-    The expectation is the mean over `predicted`, quantiles at evenly spread levels, of which all objectives take the
-    same: an odd number `q`, the middle one the median. A pick counts as if its median were true. Only those that gain
-    most by themselves, `2 n` of them or 64, are looked at pick by pick. Candidates that are not `valid` come last.
+    The expectation is the mean over `predicted`, quantiles at evenly spread rising levels, an odd number `q`, the
+    middle one the median. All objectives take the same level: right where one of them is uncertain, as accuracy beside
+    a known cost; two uncertain ones count as if they rose together. A pick counts as if its median were true. Only
+    those that gain most by themselves, the greater of `2 n` and 64, are looked at pick by pick, and of equal gains the
+    one that gains more by itself is picked. Candidates that are not `valid` come last.
     """
     stairs = staircase(front, front_valid, reference_point, room=n + 1)
     place = jnp.arange(stairs.shape[0])[:, None]

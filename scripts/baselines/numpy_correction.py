@@ -12,7 +12,7 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.special import ndtri
 
 LENGTHS, NOISES = (1.0, 1.5, 2.0, 3.0, 4.0), (1e-3, 1e-2, 1e-1)
-MOST_ROWS = 48
+MOST_ROWS, FEWEST_ESTIMATES = 48, 2
 LEVELS, SHORTLIST = (0.1, 0.3, 0.5, 0.7, 0.9), 64
 
 
@@ -27,6 +27,7 @@ class Correction:
         self.mean, self.deviation = _moments(warped)
         self.y = (warped - self.mean) / self.deviation
         known = ~np.isnan(estimate)
+        self.told = known.sum() >= FEWEST_ESTIMATES
         self.estimate_mean, self.estimate_deviation = _moments(estimate[known])
         self.e = self._standardised(estimate)
         close = np.abs(estimate - target)[known] <= 1e-5 * np.abs(target)[known]

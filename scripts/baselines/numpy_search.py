@@ -76,7 +76,7 @@ class SearchConfig(PartitionConfig):
     window_h: int = 24
     choice: str = "estimate"
     """Order of the screened: `estimate` or `corrected`."""
-    beyond_region: float = 0.5
+    whole_space_share: float = 0.5
 
 
 class Job(NamedTuple):
@@ -151,8 +151,8 @@ def evaluation_slots_of(policy: str, slots: int, window: np.ndarray) -> int:
 
 Draw = Callable[[int, np.ndarray, int, int], np.ndarray]
 """`(interval, mask[size], n, part) -> index`: the representatives of up to `n` classes, as architectures are drawn
-uniformly where the mask holds. The initial design is drawn in interval -1. Part 0 is drawn in the region, part 1 beyond
-it."""
+uniformly where the mask holds. The initial design is drawn in interval -1. Part 0 is drawn in the region, part 1 in
+the whole space."""
 
 
 class Search:
@@ -201,22 +201,22 @@ class Search:
         return log_ratio(self.hypervolume, self.initial_hypervolume)
 
     def candidates(self, interval: int) -> np.ndarray:
-        """Draws from the region, and beyond it; where too few are left in it, its deepest constraints are dropped."""
+        """Draws from the region, whose deepest constraints are dropped where too few are left, then from the space."""
         taken = self.occupied.copy()
         pending = [job.index for job in (*self.half_finished, *self.initial)] + self.queue
         taken[self.problem.isomorph[pending]] = True
         depth = np.where(taken[self.problem.isomorph], -1, self.depth)
-        beyond = self.config.beyond_region if self.config.choice == "corrected" else 0.0
-        beyond = round(self.config.screen_per_interval * beyond)
-        n = self.config.screen_per_interval - beyond
+        share = self.config.whole_space_share if self.config.choice == "corrected" else 0.0
+        anywhere = int(self.config.screen_per_interval * share)
+        n = self.config.screen_per_interval - anywhere
         deepest = self.depth.max()
         left = [np.count_nonzero(np.bincount(self.problem.isomorph[depth >= least])) for least in range(deepest + 1)]
         least = max((least for least in range(deepest + 1) if left[least] >= n), default=0)
         drawn = self.draw(interval, depth >= least, n, 0)
-        if not beyond:
+        if not anywhere:
             return drawn
         taken[self.problem.isomorph[drawn]] = True
-        return np.concatenate([drawn, self.draw(interval, ~taken[self.problem.isomorph], beyond, 1)])
+        return np.concatenate([drawn, self.draw(interval, ~taken[self.problem.isomorph], anywhere, 1)])
 
     def sample(self, interval: int, sampling_slots: int, horizon_s: float, left_kwh: float) -> tuple[int, float]:
         """Trains the supernet, screens, and fills the queue; the number screened and the supernet's seconds."""
@@ -241,9 +241,10 @@ class Search:
     def ranked(self, index: np.ndarray) -> np.ndarray:
         """The first of them by gain of their corrected estimates, or by dominance number of their estimates.
 
-        Those without an estimate come last, and by dominance of ties the better last objective first.
+        Corrected ones only once enough of the evaluated had estimates. Those without an estimate come last, and by
+        dominance of ties the better last objective first.
         """
-        if self.config.choice == "corrected" and self.estimated[self.evaluated].any():
+        if self.config.choice == "corrected" and all(one.told for one in self.corrections):
             known = self.known_estimates(index)
             screened = ~np.isnan(known).any(axis=1)
             first, one_hot = index[screened], self.problem.one_hot[index[screened]]

@@ -68,7 +68,7 @@ def test_no_architecture_twice_in_whole_searches(kind, screened):
     assert np.all(np.diff(share, axis=1) >= 0) and share[:, -1].mean() > 0.85 and share.max() <= 1 + 1e-6
 
 
-@pytest.mark.parametrize("kind", ["random", "lamoo-estimate"])
+@pytest.mark.parametrize("kind", ["random", "lamoo-corrected"])
 def test_no_isomorph_of_an_earlier_batch(kind):
     benchmark = synthetic_benchmark(1, FOLDED)
     searcher = make(kind, FOLDED, 32)
@@ -79,6 +79,7 @@ def test_no_isomorph_of_an_earlier_batch(kind):
     )
     for row in np.asarray(search(jax.random.split(jax.random.key(0), 16))):
         classes = ISOMORPH[row].reshape(4, 8)
+        assert all(len(set(batch.tolist())) == 8 for batch in classes)
         for batch in range(1, 4):
             assert not np.isin(classes[batch], classes[:batch]).any()
 
@@ -284,9 +285,11 @@ def test_corrected_choice_needs_two_objectives():
         lamoo_search(TINY, jnp.zeros(3), LamooConfig(choice="corrected"))
     with pytest.raises(ValueError, match="capacity"):
         LamooConfig(capacity=0)
+    with pytest.raises(ValueError, match="whole_space_share must be in"):
+        LamooConfig(whole_space_share=1.0)
 
 
-def test_corrected_choice_draws_beyond_the_region_and_ranks_what_was_screened_first():
+def test_corrected_choice_draws_in_the_whole_space_too_and_ranks_what_was_screened_first():
     table, tree = synthetic_benchmark(3, SMALL).table, TreeConfig(min_samples=4)
     searcher = lamoo_search(SMALL, table.reference_point, LamooConfig(capacity=32, choice="corrected", tree=tree))
     ask, rank = jax.jit(searcher.ask, static_argnums=2), jax.jit(searcher.rank, static_argnums=3)
@@ -309,8 +312,8 @@ def test_corrected_choice_draws_beyond_the_region_and_ranks_what_was_screened_fi
     rows, real = rank(jax.random.key(2), state, Candidates(codes, estimates, valid), 30)
     assert bool(real.all()) and sorted(rows[:20].tolist()) == list(range(20))
     assert rows[20:].tolist() == list(range(20, 30))
-    # While no evaluated one has an estimate, what estimates mean is unknown: they are ranked by dominance.
-    untold = told(jnp.full((24, 2), jnp.nan))
+    # While only one of the evaluated has an estimate, what estimates mean is unknown: they are ranked by dominance.
+    untold = told(table.estimates[evaluated].at[1:].set(jnp.nan))
     rows, _ = rank(jax.random.key(2), untold, Candidates(codes, estimates, valid), 30)
     expected, _ = by_dominance(Candidates(codes, estimates, valid), 30)
     np.testing.assert_array_equal(rows[:20], expected[:20])
