@@ -2,10 +2,9 @@
 
     CENAS_DATA=/path/to/data python experiments/table_carbon_to_reach.py
 
-Expected time: 20 minutes on 2 idle cores. Expected figures, measured with an earlier searcher (gain by the median, the
-region alone) and to be measured again: against vanilla LaMOO as published CE-NAS needs 13.8 times
-less carbon (95 %: 7.3 to 20.4; reached in 25 of 30 windows), `fixed-2` 9.9 times; against vanilla LaMOO that knows
-isomorphs 3.5 times (18 of 30 windows), `fixed-2` 1.7. Writes
+Expected time: 20 minutes on 2 idle cores. Expected figures: against vanilla LaMOO as published CE-NAS needs 17.7 times
+less carbon (95 %: 13.7 to 21.6; reached in 30 of 30 windows), the best of four fixed splits, `fixed-2`, 18.0; against
+vanilla LaMOO that knows isomorphs 11.4 times (29 of 30 windows), `fixed-2` 9.6. Splits above 4 were not run. Writes
 results/table_carbon_to_reach.json.
 
 The windows, the benchmark and the seeds are those of CISO in table5_carbon_limits.py, with its preset `paper`. Vanilla
