@@ -56,8 +56,7 @@ from cenas_jax.runs.policies import SLOTS
 from cenas_jax.runs.policy_tasks import HOURS, PolicyTasks, draw_task, task_environment, training_space, training_tasks
 from cenas_jax.search.gaussian_process import fit_correction, posterior_quantiles
 from cenas_jax.search.lamoo import TreeConfig, make_kernel, partition, region_depth
-from cenas_jax.search.lamoo.searcher import LEVELS
-from cenas_jax.search.ranking import by_hypervolume_gain, first_front
+from cenas_jax.search.ranking import LEVELS, by_hypervolume_gain, first_front
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 import carbon_bandit  # noqa: E402  # pyright: ignore[reportMissingImports]

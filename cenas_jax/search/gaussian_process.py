@@ -142,7 +142,7 @@ def posterior_quantiles(
 
     def spread():
         gram = _gram(_squared_distance(one_hot, rows, one_hot, rows), taught, length)
-        _, factor = _solve(gram, correction.weights, taught, correction.noise)
+        factor = _factor(gram, taught, correction.noise)  # the fit's; to keep it would be capacity^2 numbers a search
         explained = jnp.square(jax.scipy.linalg.solve_triangular(factor, likeness.T, lower=True)).sum(axis=0)
         return jnp.sqrt(correction.amplitude * jnp.maximum(1 - explained, 0))
 
@@ -168,9 +168,14 @@ def _gram(distance, valid, length):
 
 
 def _solve(gram, y, valid, noise):
-    """Weights, and the Cholesky factor of the kernel matrix; rows that are not valid stand alone."""
-    factor = jnp.linalg.cholesky(gram + jnp.diag(jnp.where(valid, noise, 1.0)))
+    """Weights, and the Cholesky factor of the kernel matrix."""
+    factor = _factor(gram, valid, noise)
     return jax.scipy.linalg.cho_solve((factor, True), y), factor
+
+
+def _factor(gram, valid, noise):
+    """Lower; rows that are not valid stand alone."""
+    return jnp.linalg.cholesky(gram + jnp.diag(jnp.where(valid, noise, 1.0)))
 
 
 def _amplitude(y, weights, valid):

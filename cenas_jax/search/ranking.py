@@ -8,6 +8,8 @@ from cenas_jax.pareto import area_above, dominance_counts, heights_above, non_do
 from cenas_jax.search.base import Candidates, shared_maximum
 
 MAX_FRONT = 128
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Of the quantiles that corrected estimates are given as: the gain is averaged over them."""
 SHORTLIST = 64
 """Candidates, those that gain most by themselves, that a greedy batch is picked from; more where it is large."""
 

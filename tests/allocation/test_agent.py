@@ -1,5 +1,6 @@
 """The learned policy: any number of slots, inputs and their moments, what is refused."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,8 +28,9 @@ def test_one_set_of_weights_serves_any_number_of_slots(action):
         act = agent_policy(other, sample=True).act
         drawn, _ = jax.jit(jax.vmap(act, (0, None, None)))(keys, params, observe(jnp.float32(1.0), 3))
         assert drawn.dtype == jnp.int32 and 0 <= drawn.min() and drawn.max() <= slots
-        likely, _ = jax.jit(agent_policy(other).act)(keys[0], params, observe(jnp.float32(1.0), 3))
+        likely, state = jax.jit(agent_policy(other).act)(keys[0], params, observe(jnp.float32(1.0), 3))
         assert 0 <= likely <= slots
+        chex.assert_trees_all_equal(state, params)
 
 
 def test_inputs_are_finite_and_the_forecast_takes_the_place_of_yesterday():

@@ -25,8 +25,7 @@ from cenas_jax.search import LamooConfig, lamoo_search  # noqa: E402
 from cenas_jax.search.base import draw_without_replacement  # noqa: E402
 from cenas_jax.search.gaussian_process import fit_correction, posterior_quantiles  # noqa: E402
 from cenas_jax.search.lamoo import TreeConfig  # noqa: E402
-from cenas_jax.search.lamoo.searcher import LEVELS  # noqa: E402
-from cenas_jax.search.ranking import by_hypervolume_gain  # noqa: E402
+from cenas_jax.search.ranking import LEVELS, by_hypervolume_gain  # noqa: E402
 from cenas_jax.spaces import tabular_space  # noqa: E402
 
 

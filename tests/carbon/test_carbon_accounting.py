@@ -120,8 +120,9 @@ def test_plain_float32_sums_would_fail():
 
 @settings(deadline=None, max_examples=25)
 @given(
-    seconds=st.lists(st.floats(0, 28800, width=32, allow_subnormal=False), min_size=5, max_size=5),
-    intensity=st.floats(0, 1000, width=32, allow_subnormal=False),
+    # Nothing, or enough for the product to be a normal float: XLA flushes what is smaller, or not, by program.
+    seconds=st.lists(st.just(0.0) | st.floats(2**-10, 28800, width=32), min_size=5, max_size=5),
+    intensity=st.just(0.0) | st.floats(2**-10, 1000, width=32),
 )
 def test_ledger_is_linear_and_batches(seconds, intensity):
     params = measured("t4", idle_slots=True).params()
@@ -129,7 +130,7 @@ def test_ledger_is_linear_and_batches(seconds, intensity):
     single, _ = run(durations_s, intensities, params)
     batch, _ = run_batch(jnp.stack([durations_s, 2 * durations_s]), jnp.stack([intensities] * 2), params)
     for name in ("energy_kwh", "emissions_g", "busy_s"):
-        np.testing.assert_allclose(getattr(batch, name)[0], getattr(single, name), rtol=1e-6, atol=1e-30)
-        np.testing.assert_allclose(getattr(batch, name)[1], 2 * getattr(single, name), rtol=1e-6, atol=1e-30)
+        np.testing.assert_allclose(getattr(batch, name)[0], getattr(single, name), rtol=1e-6)
+        np.testing.assert_allclose(getattr(batch, name)[1], 2 * getattr(single, name), rtol=1e-6)
     exact = (watts(params) * np.array(seconds, np.float64) / 3.6e6 * params.pue * intensity * 3).sum()
     np.testing.assert_allclose(np.asarray(single.emissions_g, np.float64).sum(), exact, rtol=1e-6, atol=1e-30)

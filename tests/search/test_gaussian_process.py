@@ -152,7 +152,7 @@ def test_without_any_row_the_median_is_zero():
 
 
 def test_a_fit_of_more_rows_than_the_grid_sees_and_kept_in_a_larger_array_predicts_as_well():
-    """Which pair is best is decided by the first 128 rows; the fit itself takes all of them."""
+    """Which pair is best is decided by the first rows; the fit itself takes all of them."""
     train, query, target, estimate = problem(7, 400, 100)
     one_hot, known, values, valid, query_one_hot, guess = as_arguments(train, query, target, estimate, pad=12)
     fitted = jax.jit(fit_correction)(one_hot, known, values, valid)

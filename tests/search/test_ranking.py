@@ -57,7 +57,7 @@ def test_order_by_dominance_against_counting(seed):
 
 def test_greedy_gain_by_hand():
     # The evaluated front is (4, 1). Gains: (3, 3) adds 3 x 2 = 6, (1, 4) adds 3, (5, 1) adds 1, (2, 1) nothing.
-    # After (3, 3), the point (1, 4) adds only 1 and (5, 1) still 1; ties go to the earlier row.
+    # After (3, 3), the point (1, 4) adds only 1 and (5, 1) still 1; of ties the one that gains more alone is picked.
     predicted = jnp.asarray([[(1.0, 4.0), (2.0, 1.0), (3.0, 3.0), (5.0, 1.0), (9.0, 9.0)]])
     valid = jnp.asarray([True, True, True, True, False])
     evaluated = jnp.asarray([(4.0, 1.0), (1.0, 1.0), (50.0, 50.0)])

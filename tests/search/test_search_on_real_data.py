@@ -81,6 +81,21 @@ def test_lamoo_after_74_evaluations(data_dir, estimate, choice, screened, known)
     assert mean >= known - 2 * error
 
 
+@pytest.mark.slow
+def test_draws_in_the_whole_space_help_the_corrected_choice(data_dir):
+    """On CIFAR-100, which the test windows of the experiments do not use, after 170 evaluations."""
+    benchmark = nas_bench_201_benchmark(data_dir, ("c100_test_200", "c100_edgegpu_energy"), "noise-0.484")
+    found = []
+    for share in (0.0, LamooConfig().whole_space_share):
+        config = LamooConfig(capacity=192, choice="corrected", whole_space_share=share)
+        searcher = lamoo_search(benchmark.space, benchmark.table.reference_point, config)
+        found.append(shares(benchmark, searcher, initial=10, batch=8, rounds=20, screened=500)[1][:, -1])
+    alone, both = found
+    pvalue: Any = ttest_ind(both, alone, alternative="greater", equal_var=False)[1]
+    print(f"the region alone {alone.mean():.4f}, half of the space {both.mean():.4f}, p {pvalue:.1e}")
+    assert pvalue < 0.01
+
+
 @pytest.fixture(scope="module")
 def after_300(data_dir):
     """A benchmark, and the shares and last archives of LaMOO with 300 evaluations on it."""

@@ -68,20 +68,31 @@ def test_no_architecture_twice_in_whole_searches(kind, screened):
     assert np.all(np.diff(share, axis=1) >= 0) and share[:, -1].mean() > 0.85 and share.max() <= 1 + 1e-6
 
 
-@pytest.mark.parametrize("kind", ["random", "lamoo-corrected"])
-def test_no_isomorph_of_an_earlier_batch(kind):
+@pytest.mark.parametrize(
+    ("kind", "batch", "rounds", "capacity"),
+    [
+        ("random", 10, 10, 128),
+        pytest.param("lamoo-estimate", 10, 10, 128, marks=pytest.mark.slow),
+        ("lamoo-corrected", 8, 3, 32),
+    ],
+)
+def test_no_isomorph_of_an_earlier_batch(kind, batch, rounds, capacity):
     benchmark = synthetic_benchmark(1, FOLDED)
-    searcher = make(kind, FOLDED, 32)
+    searcher = make(kind, FOLDED, capacity)
     search = jax.jit(
         jax.vmap(
-            lambda key: tabular_search(key, searcher, FOLDED, benchmark.table, initial=8, batch=8, rounds=3)[0].index
+            lambda key: (
+                tabular_search(key, searcher, FOLDED, benchmark.table, initial=batch, batch=batch, rounds=rounds)[
+                    0
+                ].index
+            )
         )
     )
     for row in np.asarray(search(jax.random.split(jax.random.key(0), 16))):
-        classes = ISOMORPH[row].reshape(4, 8)
-        assert all(len(set(batch.tolist())) == 8 for batch in classes)
-        for batch in range(1, 4):
-            assert not np.isin(classes[batch], classes[:batch]).any()
+        classes = ISOMORPH[row].reshape(rounds + 1, batch)
+        assert all(len(set(one.tolist())) == batch for one in classes)
+        for place in range(1, rounds + 1):
+            assert not np.isin(classes[place], classes[:place]).any()
 
 
 def test_no_two_isomorphs_in_one_batch():
