@@ -37,7 +37,7 @@ class PolicyOptions:
     """vanilla, fixed-V (V: 0 to slots), heuristic, threshold, one-shot, yesterday-greedy, forecast-greedy, ce-nas."""
     threshold: float = 0.5
     """Policy threshold: evaluate below this relative intensity, 0 = lowest to 1 = highest of the window."""
-    diminishing: float = 0.0
+    diminishing: float = 0.3
     """Greedy policies: the v-th evaluation slot of an hour is worth v ** -diminishing of the first."""
     seeds: int = 8
     """Searches for each policy; all policies share the seeds."""
@@ -161,7 +161,7 @@ class PolicyTrainOptions:
     action: Literal["discrete", "continuous"] = "discrete"
     """discrete: one of 0..slots. continuous: a share of the slots."""
     reward: Literal["budgeted", "paper"] = "budgeted"
-    """budgeted: growth of the log-hypervolume under a hard limit. paper: CE-NAS's sum of gain, carbon and work."""
+    """budgeted: fall of the log-regret under a hard limit. paper: CE-NAS's sum of gain, carbon and work."""
     updates: int = 30
     """Updates by PPO."""
     environments: int = 32
@@ -172,8 +172,8 @@ class PolicyTrainOptions:
     """At the start; it falls linearly to 0."""
     entropy: float = 1e-3
     """Weight of the entropy in the loss, at the start; it falls with the learning rate."""
-    decay: float = 0.98
-    """GAE's lambda."""
+    decay: float = 1.0
+    """GAE's lambda. 1: whole returns, which trust no value of what comes after."""
     seed: int = 0
     """Root of all random draws, and of which benchmarks are made."""
 

@@ -53,10 +53,11 @@ from cenas_jax.allocation.agent import INPUTS, AgentConfig, agent
 from cenas_jax.allocation.ppo import PPO, Hyperparameters, PPOConfig, ppo
 from cenas_jax.config import PolicyTrainOptions
 from cenas_jax.runs.policies import SLOTS
-from cenas_jax.runs.policy_tasks import HOURS, PolicyTasks, draw_task, task_environment, training_space, training_tasks
+from cenas_jax.runs.policy_tasks import HOURS, PolicyTasks, draw_task, task_environment, training_tasks
 from cenas_jax.search.gaussian_process import fit_correction, posterior_quantiles
 from cenas_jax.search.lamoo import TreeConfig, make_kernel, partition, region_depth
 from cenas_jax.search.ranking import LEVELS, by_hypervolume_gain, first_front
+from cenas_jax.spaces.nas_bench_201 import nas_bench_201
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 import carbon_bandit  # noqa: E402  # pyright: ignore[reportMissingImports]
@@ -211,7 +212,7 @@ def bench_view(arguments: argparse.Namespace) -> dict:
 
 def bench_parts(tasks: PolicyTasks, arguments: argparse.Namespace) -> list[dict]:
     """What an interval of the real environment consists of, in ms a search: JAX vmapped, NumPy on one core."""
-    searches, space = 32, training_space()
+    searches, space = 32, nas_bench_201()
     table, problem = jax.tree.map(lambda part: part[0], tasks.tables), SearchTasks.of(tasks, SLOTS)
     problem, config = problem.problems[0], problem.config
     codes = space.codes(jnp.arange(space.size))

@@ -24,8 +24,11 @@ SMALLEST_SHARE, LARGEST_SHARE = 1e-3, 0.8
 PLAN_BOUNDS = 0.02, 0.98
 """Bounds of a plan's share that a continuous action starts from."""
 GREEDY_PLANS = (0.3, 0.0, 0.7)
-"""`diminishing` of the greedy plans that an agent sees, beside the heuristic's; it starts from the first."""
+"""`diminishing` of the greedy plans an agent sees beside the heuristic's. A continuous action starts from the first."""
 PLANS = len(GREEDY_PLANS) + 1
+PLAN_WEIGHTS = (0.5, 0.25, 0.25)
+"""How probable an untrained agent is to follow each of the greedy plans in an hour. What it tries are their answers:
+slots drawn around one plan would mostly be evaluations in hours that no plan would pay for."""
 PLAN_DISTANCE = 16.0
 """Unit in which the distance of a share from a plan is measured: an eighth of the slots is worth 2."""
 INPUTS, SPLIT_FEATURES = 17 + DAY_H + PLANS, 6 + PLANS
@@ -37,8 +40,8 @@ class AgentConfig:
 
     action: Literal["discrete", "continuous"] = "discrete"
     """discrete: a categorical over 0..slots. continuous: a normal of the share's logit, rounded to slots."""
-    anchor: float = 1.0
-    """How firmly an untrained agent holds to the greedy plan; 0: not at all. A continuous one only starts from it."""
+    anchor: float = 2.0
+    """How firmly an untrained agent holds to the greedy plans; 0: not at all. A continuous one only starts from one."""
     network: ActorCriticConfig = field(default_factory=ActorCriticConfig)
 
 
@@ -96,7 +99,9 @@ def agent(config: AgentConfig, slots: int) -> Agent:
         actor, value = network.apply(params.weights, normalised(params.scaling, view.inputs))
         if discrete:
             features = split_features(view, slots)
-            return distrax.Categorical(logits=features @ actor - config.anchor * features[:, -PLANS]), value
+            near = jnp.log(jnp.asarray(PLAN_WEIGHTS))[None] - config.anchor * features[:, -PLANS:-1]
+            start = jax.nn.logsumexp(near, axis=1) if config.anchor > 0 else 0.0
+            return distrax.Categorical(logits=features @ actor + start), value
         if config.anchor > 0:
             return distrax.Normal(_logit(view.plans[0], *PLAN_BOUNDS) + actor[0], jnp.exp(actor[1] - 0.5)), value
         start = _logit(view.affordable_share, SMALLEST_SHARE, LARGEST_SHARE)

@@ -8,9 +8,19 @@ from jaxtyping import Array, Float
 RewardName = Literal["budgeted", "paper"]
 
 
-def budgeted_reward(hypervolume: Float[Array, ""], previous: Float[Array, ""]) -> Float[Array, ""]:
-    """Growth of the log-hypervolume: what a search under a hard budget is for. The budget itself ends the episode."""
-    return jnp.log(jnp.maximum(hypervolume, 1e-12)) - jnp.log(jnp.maximum(previous, 1e-12))
+REGRET_FLOOR = 1e-3
+"""Regret at which a search counts as done: what is gained below it is hardly worth anything."""
+
+
+def budgeted_reward(share: Float[Array, ""], previous: Float[Array, ""]) -> Float[Array, ""]:
+    """Fall of the log-regret, of what is missing to the table's maximum hypervolume, in an interval; both arguments are
+    shares of that maximum.
+
+    What a search under a hard budget is for; the budget itself ends the episode. Growth of the log-hypervolume instead
+    is nothing but the first few evaluations: policies learnt from it spent small budgets at once (those of 5 kg on
+    CIFAR-100 in CISO, before July 2021: share .9736, where the plan that they had started from has .9812).
+    """
+    return jnp.log1p(REGRET_FLOOR - previous) - jnp.log1p(REGRET_FLOOR - share)
 
 
 def paper_reward(

@@ -263,7 +263,8 @@ def simulated_cluster(
 
     def reward(state, new, info, params):
         if config.reward == "budgeted":
-            return jnp.where(state.hypervolume > 0, budgeted_reward(new.hypervolume, state.hypervolume), 0.0)
+            share, previous = new.hypervolume / table.max_hypervolume, state.hypervolume / table.max_hypervolume
+            return jnp.where(previous > 0, budgeted_reward(share, previous), 0.0)
         highest_kwh = config.slots * params.power.evaluation_w * params.power.pue * INTERVAL_S / JOULES_PER_KWH
         return jnp.where(
             info.running,

@@ -25,7 +25,6 @@ from cenas_jax.carbon.power import PowerParams
 from cenas_jax.cluster.simulated import simulated_cluster
 from cenas_jax.cluster.state import ClusterConfig, ClusterParams
 from cenas_jax.search import LamooConfig, lamoo_search
-from cenas_jax.spaces import SearchSpace, tabular_space
 from cenas_jax.spaces.nas_bench_201 import nas_bench_201
 
 TEST_FROM = np.datetime64("2021-07-01T00", "h")
@@ -40,8 +39,6 @@ FORECAST_NOISE = 0.15
 """Most relative error of a forecast, 24 h ahead."""
 CAPACITY = 384
 """Evaluations that end an episode, where the limit on carbon does not: what a search can hold."""
-EDGES = 5
-"""Entries of the training space: NAS-Bench-201 with one edge held, a fifth of its size."""
 
 
 class PolicyTasks(NamedTuple):
@@ -135,7 +132,7 @@ def draw_task(tasks: PolicyTasks) -> Callable[[Key[Array, ""]], Task]:
 
 def task_environment(slots: int = 8, reward: RewardName = "budgeted") -> Environment:
     """The environment of the tasks, of `HOURS` intervals; its params are a `Task`."""
-    space = training_space()
+    space = nas_bench_201()
     config = ClusterConfig(
         slots=slots, window_h=WINDOW_H, forecast_h=FORECAST_H, capacity=CAPACITY, screen_per_interval=256, reward=reward
     )
@@ -154,16 +151,8 @@ def task_environment(slots: int = 8, reward: RewardName = "budgeted") -> Environ
     return Environment(slots, reset, step)
 
 
-def training_space() -> SearchSpace:
-    """NAS-Bench-201's choices on five edges: 3,125 architectures."""
-    whole = nas_bench_201()
-    names = whole.choice_names[0]
-    ranks = np.asarray(whole.features(jnp.arange(5, dtype=jnp.int32)[:, None] * jnp.ones((1, 6), jnp.int32)))[:, 0]
-    return tabular_space("training", (names,) * EDGES, ordinal=(tuple(map(float, ranks)),) * EDGES)
-
-
 def _synthetic_tables(seed: int, random) -> tuple[list[BenchmarkTable], tuple[str, ...]]:
-    space, tables = training_space(), []
+    space, tables = nas_bench_201(), []
     for family in range(SYNTHETIC_FAMILIES):
         config = SyntheticBenchmarkConfig(
             estimate_tau=float(random.uniform(0.3, 0.7)),
@@ -173,34 +162,37 @@ def _synthetic_tables(seed: int, random) -> tuple[list[BenchmarkTable], tuple[st
             estimate_time_s=float(np.exp(random.uniform(np.log(1), np.log(20)))),
         )
         for number in range(family, SYNTHETIC_BENCHMARKS, SYNTHETIC_FAMILIES):
-            tables.append(synthetic_benchmark(1000 * seed + number, space, config).table)
+            tables.append(_by_class(synthetic_benchmark(1000 * seed + number, space, config).table, space.isomorph))
     return tables, (f"{SYNTHETIC_BENCHMARKS} synthetic benchmarks",)
 
 
 def _real_tables(data: Path, random) -> tuple[list[BenchmarkTable], tuple[str, ...]]:
-    """CIFAR-100 with the energy or latency of a device, each with one edge held at one operation."""
-    space = nas_bench_201()
-    codes = np.asarray(space.codes(jnp.arange(space.size)))
+    """CIFAR-100 with the energy or latency of a device, and estimates of a drawn quality."""
     tables = []
     for number in range(REAL_BENCHMARKS):
-        edge, operation = int(random.integers(6)), int(random.integers(1, 5))
-        rows = np.flatnonzero(codes[:, edge] == operation)
-        rows = rows[np.lexsort(np.delete(codes[rows], edge, axis=1).T[::-1])]  # in the training space's order
         tau = round(float(random.uniform(0.3, 0.7)), 3)
         objectives = ("c100_test_200", f"c100_{COSTS[number % len(COSTS)]}")
         refuse_held_out_objectives(objectives)
-        whole = nas_bench_201_benchmark(data, objectives, f"noise-{tau}", seed=number).table
-        tables.append(
-            benchmark_table(
-                objectives=np.asarray(whole.objectives)[rows].astype(float),
-                estimates=np.asarray(whole.estimates)[rows].astype(float),
-                train_time_s=np.asarray(whole.train_time_s)[rows].astype(float),
-                estimate_time_s=float(whole.estimate_time_s),
-                supernet_time_s=float(whole.supernet_time_s) / 5,
-                reference_point=np.asarray(whole.reference_point).astype(float),
-            )
-        )
-    return tables, (f"{REAL_BENCHMARKS} tables of CIFAR-100 with HW-NAS-Bench costs, one edge held",)
+        benchmark = nas_bench_201_benchmark(data, objectives, f"noise-{tau}", seed=number)
+        tables.append(_by_class(benchmark.table, benchmark.space.isomorph))
+    return tables, (f"{REAL_BENCHMARKS} tables of CIFAR-100 with HW-NAS-Bench costs",)
+
+
+def _by_class(table: BenchmarkTable, representative: np.ndarray) -> BenchmarkTable:
+    """The table where isomorphs have the row of their representative (the cheapest of them, where they were measured):
+    which one that is depends on the table, and one space must serve all tables."""
+
+    def rows(part) -> np.ndarray:
+        return np.asarray(part, float)[np.asarray(representative)]
+
+    return benchmark_table(
+        objectives=rows(table.objectives),
+        estimates=rows(table.estimates),
+        train_time_s=rows(table.train_time_s),
+        estimate_time_s=float(table.estimate_time_s),
+        supernet_time_s=float(table.supernet_time_s),
+        reference_point=np.asarray(table.reference_point, float),
+    )
 
 
 def _before_test(trace: IntensityTrace) -> IntensityTrace:

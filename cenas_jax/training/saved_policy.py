@@ -13,7 +13,7 @@ from cenas_jax.training.saved import Kind, load_learnt, save_learnt
 
 SHIPPED = ("ce-nas",)
 """Names of the policies that ship with the package."""
-KIND = Kind("allocation policy", 1, "cenas policy train")
+KIND = Kind("allocation policy", 2, "cenas policy train")
 
 
 class LearnedPolicy(NamedTuple):

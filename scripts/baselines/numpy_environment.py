@@ -14,8 +14,10 @@ from baselines.numpy_view import Observation, View, view
 from threadpoolctl import threadpool_limits
 
 from cenas_jax.allocation.environment import FORECAST_HIGHEST, FORECAST_LOWEST
+from cenas_jax.allocation.reward import REGRET_FLOOR
 from cenas_jax.carbon import BudgetParams, PowerParams
 from cenas_jax.runs import policy_tasks
+from cenas_jax.spaces.nas_bench_201 import nas_bench_201
 
 
 class Task(NamedTuple):
@@ -63,7 +65,8 @@ class SearchEpisode:
         search.interval(self.hour, evaluation_slots, self.task.intensity_g_per_kwh[self.config.window_h + self.hour])
         self.hour += 1
         self.observation = self.observe()
-        reward = np.log(search.hypervolume / before) if before > 0 else 0.0
+        share, previous = (value / self.task.problem.max_hypervolume for value in (search.hypervolume, before))
+        reward = np.log1p(REGRET_FLOOR - previous) - np.log1p(REGRET_FLOOR - share) if before > 0 else 0.0
         return reward, search.stopped, self.hour >= self.ends_h
 
     def observe(self) -> Observation:
@@ -115,7 +118,7 @@ class SearchTasks(NamedTuple):
 
     @classmethod
     def of(cls, tasks: policy_tasks.PolicyTasks, slots: int) -> "SearchTasks":
-        space, tables = policy_tasks.training_space(), tasks.tables
+        space, tables = nas_bench_201(), tasks.tables
         first = Problem.of_table(space, type(tables)(*(part[0] for part in tables)))
         # One copy of what the space alone decides.
         shared = {name: getattr(first, name) for name in ("features", "one_hot", "isomorph")}

@@ -14,7 +14,7 @@ from baselines.numpy_environment import Environments
 from baselines.numpy_view import View
 from torch import Tensor, nn
 
-from cenas_jax.allocation.agent import PLAN_DISTANCE, PLANS, SPLIT_FEATURES, AgentConfig
+from cenas_jax.allocation.agent import PLAN_DISTANCE, PLAN_WEIGHTS, PLANS, SPLIT_FEATURES, AgentConfig
 from cenas_jax.allocation.ppo import Hyperparameters, PPOConfig
 
 
@@ -85,7 +85,9 @@ def split_features(view: View, slots: int) -> Tensor:
 
 def split_logits(actor: Tensor, features: Tensor, anchor: float) -> Tensor:
     """Logarithms of the probabilities of the splits, `[n, slots + 1]`."""
-    logits = torch.einsum("nsf,nf->ns", features, actor) - anchor * features[..., -PLANS]
+    logits = torch.einsum("nsf,nf->ns", features, actor)
+    if anchor > 0:
+        logits = logits + torch.logsumexp(torch.log(torch.tensor(PLAN_WEIGHTS)) - anchor * features[..., -PLANS:-1], -1)
     return torch.log_softmax(logits, dim=-1)
 
 

@@ -55,7 +55,7 @@ def test_logits_and_value_agree_with_copied_weights(draw, slots):
     trainer.moments.see(torch.tensor(2 + 3 * view.inputs))
     with torch.no_grad():
         actor, their_value = trainer.network(trainer.moments.normalised(torch.tensor(view.inputs)))
-        logits = rival.split_logits(actor, rival.split_features(view, slots), 1.0)
+        logits = rival.split_logits(actor, rival.split_features(view, slots), AgentConfig().anchor)
     np.testing.assert_allclose(value, their_value, atol=1e-5)
     np.testing.assert_allclose(log_prob, logits, atol=1e-5)
     np.testing.assert_allclose(entropy, -(logits.exp() * logits).sum(dim=1), atol=1e-5)

@@ -41,8 +41,8 @@ def standard_error(values):
     return values.std(axis=0, ddof=1) / math.sqrt(len(values))
 
 
-def lamoo(benchmark, capacity: int, choice: Any = "random"):
-    config = LamooConfig(capacity=capacity, choice=choice)
+def lamoo(benchmark, capacity: int, choice: Any = "random", tree: TreeConfig | None = None):
+    config = LamooConfig(capacity=capacity, choice=choice, tree=tree or TreeConfig())
     return lamoo_search(benchmark.space, benchmark.table.reference_point, config)
 
 
@@ -96,17 +96,18 @@ def test_draws_in_the_whole_space_help_the_corrected_choice(data_dir):
     assert pvalue < 0.01
 
 
-@pytest.fixture(scope="module")
-def after_300(data_dir):
-    """A benchmark, and the shares and last archives of LaMOO with 300 evaluations on it."""
-    benchmark = nas_bench_201_benchmark(data_dir)
-    _, share, state = shares(benchmark, lamoo(benchmark, 300), initial=10, batch=5, rounds=58)
-    return benchmark, share[:, -1], state.archive
+@pytest.fixture(scope="module", params=[TreeConfig(), TreeConfig(depth=1)], ids=["default", "one-split"])
+def after_300(data_dir, request):
+    """A benchmark, LaMOO's tree, and its shares and last archives with 300 evaluations on it."""
+    benchmark, tree = nas_bench_201_benchmark(data_dir), request.param
+    searcher = lamoo(benchmark, 300, tree=tree)
+    _, share, state = shares(benchmark, searcher, initial=10, batch=5, rounds=58)
+    return benchmark, tree, share[:, -1], state.archive
 
 
 @pytest.mark.slow
 def test_lamoo_beats_random_search_at_300_evaluations(after_300):
-    benchmark, by_lamoo, _ = after_300
+    benchmark, _, by_lamoo, _ = after_300
     everywhere = every_architecture(benchmark)  # random search as it is known
     _, share, _ = shares(everywhere, random_search(everywhere.space), initial=10, batch=5, rounds=58)
     pvalue: Any = ttest_ind(by_lamoo, share[:, -1], alternative="greater", equal_var=False)[1]
@@ -121,8 +122,8 @@ def region_advantage(after_300):
     One architecture of every isomorphism class, as no more are ever proposed: of the 341 failures at 10 % in the table,
     five are different.
     """
-    benchmark, _, archives = after_300
-    space, table, tree = benchmark.space, benchmark.table, TreeConfig()
+    benchmark, tree, _, archives = after_300
+    space, table = benchmark.space, benchmark.table
     features = space.features(space.codes(jnp.arange(space.size)))
     kernel = make_kernel(tree.svm, features.shape[1])
     static = kernel.static(features)
@@ -149,9 +150,12 @@ def test_the_region_is_cheaper_than_the_space(region_advantage):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    reason="failures at 10 % are cheap, so few dominate them: two or three of the space's five classes lie among "
-    "the 130 classes of a region, whose mean is 89.0 +- .1 % where the space's is 89.7 (medians: 91.5 and 91.4)"
-)
-def test_the_region_is_more_accurate_than_the_space(region_advantage):
+def test_the_region_is_more_accurate_than_the_space(region_advantage, after_300, request):
+    """The half behind the first split is. The region of the default, three splits deep, is not."""
+    if after_300[1].depth > 1:
+        reason = (
+            "failures at 10 % are cheap, so few dominate them: two or three of the space's five classes lie among "
+            "the 130 classes of a region, whose mean is 89.0 +- .1 % where the space's is 89.7 (medians: 91.5 and 91.4)"
+        )
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     assert region_advantage[:, 0].mean() > 3 * standard_error(region_advantage)[0]
