@@ -16,9 +16,8 @@ def budgeted_reward(share: Float[Array, ""], previous: Float[Array, ""]) -> Floa
     """Fall of the log-regret, of what is missing to the table's maximum hypervolume, in an interval; both arguments are
     shares of that maximum.
 
-    What a search under a hard budget is for; the budget itself ends the episode. Growth of the log-hypervolume instead
-    is nothing but the first few evaluations: policies learnt from it spent small budgets at once (those of 5 kg on
-    CIFAR-100 in CISO, before July 2021: share .9736, where the plan that they had started from has .9812).
+    What a search under a hard budget is for; the budget itself ends the episode. Growth of the log-hypervolume would be
+    nearly all in the first few evaluations: from a share of .99 on, what is left of it is .01.
     """
     return jnp.log1p(REGRET_FLOOR - previous) - jnp.log1p(REGRET_FLOOR - share)
 

@@ -20,6 +20,14 @@ from cenas_jax.runs.policy_tasks import (
 )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_benchmarks():
+    with pytest.MonkeyPatch.context() as patch:
+        for name, count in (("SYNTHETIC_BENCHMARKS", 4), ("SYNTHETIC_FAMILIES", 2), ("REAL_BENCHMARKS", 3)):
+            patch.setattr(policy_tasks, name, count)
+        yield
+
+
 @pytest.fixture(scope="module")
 def tasks():
     return training_tasks(None, seed=3)
