@@ -17,8 +17,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Most of the quick tests' time is compilation, much of it by LLVM's optimiser, which changes results by no more than
-    rounding. The slow ones compute for minutes and keep it. XLA reads this when it is first used."""
+    """The quick tests mostly compile, much of that LLVM's optimiser, which changes results by no more than rounding.
+    The slow ones compute for minutes and keep it. XLA reads this when it is first used."""
     if config.option.markexpr == "not slow":
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 
