@@ -16,13 +16,6 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """The quick tests mostly compile, much of that LLVM's optimiser, which changes results by no more than rounding.
-    The slow ones compute for minutes and keep it. XLA reads this when it is first used."""
-    if config.option.markexpr == "not slow":
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
-
-
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of real data named by `CENAS_DATA`; the test skips where it is absent."""

@@ -6,20 +6,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 RewardName = Literal["budgeted", "paper"]
-
-
 REGRET_FLOOR = 1e-3
 """Regret at which a search counts as done: what is gained below it is hardly worth anything."""
 
 
-def budgeted_reward(share: Float[Array, ""], previous: Float[Array, ""]) -> Float[Array, ""]:
-    """Fall of the log-regret, of what is missing to the table's maximum hypervolume, in an interval; both arguments are
-    shares of that maximum.
+def budgeted_reward(gain_share: Float[Array, ""], regret: Float[Array, ""]) -> Float[Array, ""]:
+    """Fall of the log-regret in an interval: ln of the regret before it over the regret after it, floored.
 
     What a search under a hard budget is for; the budget itself ends the episode. Growth of the log-hypervolume would be
     nearly all in the first few evaluations: from a share of .99 on, what is left of it is .01.
+
+    Args:
+        gain_share: what the hypervolume has gained, as a share of the table's maximum; without a gain it is exactly 0.
+        regret: the share that is missing after the interval.
     """
-    return jnp.log1p(REGRET_FLOOR - previous) - jnp.log1p(REGRET_FLOOR - share)
+    return jnp.log1p(gain_share / (regret + REGRET_FLOOR))
 
 
 def paper_reward(

@@ -262,14 +262,15 @@ def simulated_cluster(
         return new, info
 
     def reward(state, new, info, params):
+        gain_share = (new.hypervolume - state.hypervolume) / table.max_hypervolume
         if config.reward == "budgeted":
-            share, previous = new.hypervolume / table.max_hypervolume, state.hypervolume / table.max_hypervolume
-            return jnp.where(previous > 0, budgeted_reward(share, previous), 0.0)
+            reward = budgeted_reward(gain_share, 1 - new.hypervolume / table.max_hypervolume)
+            return jnp.where(state.hypervolume > 0, reward, 0.0)
         highest_kwh = config.slots * params.power.evaluation_w * params.power.pue * INTERVAL_S / JOULES_PER_KWH
         return jnp.where(
             info.running,
             paper_reward(
-                (new.hypervolume - state.hypervolume) / table.max_hypervolume,
+                gain_share,
                 1 - new.interval / intervals,
                 info.charge.emissions_g.sum(),
                 highest_kwh * jnp.nanmax(params.intensity_g_per_kwh),

@@ -65,8 +65,9 @@ class SearchEpisode:
         search.interval(self.hour, evaluation_slots, self.task.intensity_g_per_kwh[self.config.window_h + self.hour])
         self.hour += 1
         self.observation = self.observe()
-        share, previous = (value / self.task.problem.max_hypervolume for value in (search.hypervolume, before))
-        reward = np.log1p(REGRET_FLOOR - previous) - np.log1p(REGRET_FLOOR - share) if before > 0 else 0.0
+        most = self.task.problem.max_hypervolume
+        gain_share, regret = (search.hypervolume - before) / most, 1 - search.hypervolume / most
+        reward = np.log1p(gain_share / (regret + REGRET_FLOOR)) if before > 0 else 0.0
         return reward, search.stopped, self.hour >= self.ends_h
 
     def observe(self) -> Observation:

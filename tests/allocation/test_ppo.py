@@ -117,15 +117,15 @@ def share_of_the_optimum(trained, params):
 
 
 @pytest.mark.parametrize(
-    ("action", "updates", "entropy", "seeds"),
+    ("action", "updates", "entropy", "seeds", "environments"),
     [
-        ("discrete", 40, 0.01, 1),
-        pytest.param("discrete", 100, 0.01, 8, marks=pytest.mark.slow),
-        pytest.param("continuous", 200, 0.02, 8, marks=pytest.mark.slow),
+        ("discrete", 40, 0.01, 1, 32),
+        pytest.param("discrete", 100, 0.01, 8, 64, marks=pytest.mark.slow),
+        pytest.param("continuous", 200, 0.02, 8, 64, marks=pytest.mark.slow),
     ],
 )
-def test_bandit_is_solved_by_every_seed(action, updates, entropy, seeds):
-    trained, _, train = training(action, updates)
+def test_bandit_is_solved_by_every_seed(action, updates, entropy, seeds, environments):
+    trained, _, train = training(action, updates, environments)
     hyper = Hyperparameters(learning_rate=1e-3, entropy=entropy, last_update=updates, discount=0.0)
     state, metrics = jax.jit(jax.vmap(train, (0, None)))(jax.random.split(jax.random.key(0), seeds), hyper)
     shares = jax.vmap(lambda params: share_of_the_optimum(trained, params))(state.params)
