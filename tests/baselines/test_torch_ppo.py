@@ -57,7 +57,7 @@ def test_logits_and_value_agree_with_copied_weights(draw, slots):
         actor, their_value = trainer.network(trainer.moments.normalised(torch.tensor(view.inputs)))
         logits = rival.split_logits(actor, rival.split_features(view, slots), AgentConfig().anchor)
     np.testing.assert_allclose(value, their_value, atol=1e-5)
-    np.testing.assert_allclose(log_prob, logits, atol=1e-5)
+    np.testing.assert_allclose(log_prob, logits, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(entropy, -(logits.exp() * logits).sum(dim=1), atol=1e-5)
 
 
