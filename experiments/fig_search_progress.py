@@ -2,9 +2,10 @@
 
     CENAS_DATA=/path/to/data python experiments/fig_search_progress.py
 
-Expected time: 10 minutes on 2 idle cores. The figure: hypervolume against hours and against gCO2 for CE-NAS, vanilla
-LaMOO (8 evaluation slots), fixed splits, heuristic, threshold, one-shot and the greedy plan, 16 seeds each, with the
-choice `corrected` and the transformer's forecasts. One window: what differs there, table5_carbon_limits.py has over 30.
+It was not run with CE-NAS yet: no result is committed, and no time or figure is expected yet. The figure: hypervolume
+against hours and against gCO2 for CE-NAS, vanilla LaMOO (8 evaluation slots), fixed splits, heuristic, threshold,
+one-shot and the greedy plan, 16 seeds each, with the choice `corrected` and the transformer's forecasts. It is one
+window: table5_carbon_limits.py has 30.
 
 Writes results/fig_search_progress.json (means and 95 % Student t intervals over seeds; every sixth hour) and .png.
 """

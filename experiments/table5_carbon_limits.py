@@ -22,6 +22,7 @@ number.
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,15 @@ def problem(grid: str, power: Any, starts, policies, *, limits=LIMITS_G, **chang
         power=PowerOptions(power=power),
     )
     return Problem(config, starts, limits, isomorphs=changes.get("isomorphs", True))
+
+
+def compare_with_bar(progress: Progress, what: str, of: Problem) -> Outcomes:
+    bar = progress.add_task(f"{what} (compiling)", total=None)
+
+    def note(done: int, total: int) -> None:
+        progress.update(bar, total=total, completed=done, description=what)
+
+    return compare(of, progress=note)
 
 
 def of_grid(grid: str, power: Any, count: int, run) -> dict:
@@ -257,16 +267,7 @@ def main() -> None:
     for power in arguments.powers:
         for grid in arguments.grids:
             with Progress(console=console) as progress:
-
-                def run(what: str, of: Problem, progress=progress) -> Outcomes:
-                    bar = progress.add_task(f"{what} (compiling)", total=None)
-
-                    def note(done: int, total: int) -> None:
-                        progress.update(bar, total=total, completed=done, description=what)
-
-                    return compare(of, progress=note)
-
-                found = of_grid(grid, power, arguments.windows, run)
+                found = of_grid(grid, power, arguments.windows, partial(compare_with_bar, progress))
             show(console, grid, power, found)
             grids = keep(arguments.out, sizes, grid, power, found)["grids"]
             figure = box_figure({name: each[power] for name, each in grids.items() if power in each}, SHOWN)

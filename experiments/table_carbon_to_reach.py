@@ -18,6 +18,7 @@ counts as a factor of 0. The factor is vanilla's emissions over the policy's.
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -25,12 +26,12 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from table5_carbon_limits import FIXED, RESULTS, SEEDS, problem, windows_of_the_test
+from table5_carbon_limits import FIXED, RESULTS, SEEDS, compare_with_bar, problem, windows_of_the_test
 
 from cenas_jax.carbon.savings import savings
 from cenas_jax.cli.common import keep_compiled_programs
 from cenas_jax.report.tables import mean_with_interval
-from cenas_jax.runs.comparison import Outcomes, Problem, compare
+from cenas_jax.runs.comparison import Outcomes
 
 LADDER_G = tuple(round(1000 * 2 ** (step / 2), 1) for step in range(2, 11))
 POLICIES = (*FIXED[1:5], "forecast-greedy", "ce-nas")
@@ -77,13 +78,7 @@ def main() -> None:
     keep_compiled_programs()
     console = Console()
     with Progress(console=console) as progress:
-
-        def run(what: str, of: Problem) -> Outcomes:
-            bar = progress.add_task(f"{what} (compiling)", total=None)
-            return compare(
-                of, progress=lambda done, total: progress.update(bar, total=total, completed=done, description=what)
-            )
-
+        run = partial(compare_with_bar, progress)
         found = run("under the ladder's limits", problem("CISO", "paper", starts, POLICIES, limits=LADDER_G))
         targets = {
             name: run(

@@ -2,8 +2,8 @@
 
     CENAS_DATA=/path/to/data python experiments/table_unseen_settings.py
 
-Expected time: 25 minutes on 2 idle cores, most of it compilation (one for each number of slots). Writes
-results/table_unseen_settings.json.
+It was not run yet: no result is committed, and no time or figure is expected yet. It compiles once for each number of
+slots. Writes results/table_unseen_settings.json.
 
 NAS-Bench-201 with HW-NAS-Bench (CIFAR-10 accuracy, edge-GPU energy), 80 h, the choice `corrected`, preset `paper`, on
 grids that no policy was trained on (France, New York, Sweden) in windows of July 2021 to December 2022. A carbon limit
@@ -21,17 +21,17 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from table5_carbon_limits import HOURS, RESULTS, paired, problem, windows_of_the_test
+from table5_carbon_limits import HOURS, RESULTS, compare_with_bar, paired, problem, windows_of_the_test
 
 from cenas_jax.carbon import load_trace
 from cenas_jax.cli.common import keep_compiled_programs
 from cenas_jax.config import data_folder
 from cenas_jax.report.tables import mean_with_interval
-from cenas_jax.runs.comparison import Problem, compare
+from cenas_jax.runs.comparison import Problem
 
 GRIDS = {"France": "em-fr", "New York": "em-us-ny-nyis", "Sweden": "em-se"}
 SHARES = {1: (0.05, 0.6), 4: (0.01, 0.6), 16: (0.01, 0.25), 64: (0.005, 0.06)}
-"""Limits by the number of slots; the greatest evaluate some 400 architectures, which `CAPACITY` holds."""
+"""Limits by the number of slots, such that an hour an evaluation makes at most some 400 of them, below `CAPACITY`."""
 CAPACITY, SEEDS, MONTHS_H = 768, 2, 18 * 730
 POLICIES = ("heuristic", "forecast-greedy", "ce-nas")
 
@@ -78,14 +78,8 @@ def main() -> None:
     with Progress(console=console) as progress:
         for slots, limits in SHARES.items():
             for grid, trace in GRIDS.items():
-                what = f"{slots} slots, {grid}"
-                bar = progress.add_task(f"{what} (compiling)", total=None)
-
-                def note(done: int, total: int, bar=bar, what=what) -> None:
-                    progress.update(bar, total=total, completed=done, description=what)
-
                 of = problem_of(trace, slots, starts)
-                found = compare(of, progress=note)
+                found = compare_with_bar(progress, f"{slots} slots, {grid}", of)
                 for i, share in enumerate(limits):
                     shares = found.hypervolume_share[i, ..., -1]
                     ours = shares[POLICIES.index("ce-nas")]

@@ -1,9 +1,9 @@
 """The learned policy: a network that sees an observation and answers with a distribution over evaluation slots.
 
 One set of weights serves any number of slots, grid and budget: what it sees has no scale, and its actions are shares of
-the slots beside what the budget affords. It starts from the greedy plan (`policies.greedy_slots`) and learns where to
-leave it (residual policy learning, Silver et al. 2018): the plan takes most of the benefit of carbon awareness, and
-what is left is too little to be found from nothing.
+the slots beside what the budget affords. It starts from greedy plans (`policies.greedy_slots`) and learns which
+to follow and where to leave them (residual policy learning, Silver et al. 2018): they take most of the benefit of
+carbon awareness, and what is left is too little to be found from nothing.
 """
 
 from collections.abc import Callable, Sequence

@@ -61,8 +61,7 @@ def one_of(policies: Sequence[Policy]) -> Policy:
 
 
 DIMINISHING = 0.3
-"""Of the greedy rules, by default: best of 0.3, 0.7 and 1 on CIFAR-100 and CISO before July 2021, at 5, 30
-and 50 kg."""
+"""Of the greedy rules, by default: slots side by side evaluate what cannot learn from each other."""
 DAY_H, MOST_DAYS = 24, 5
 """`MOST_DAYS`: plans that end after 1 to 5 such days are looked at, and the one that lasts to the end."""
 RULES = ("fixed", "heuristic", "threshold", "one-shot", "yesterday-greedy", "forecast-greedy")

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from cenas_jax.allocation import RULES, Observation, plain_params, plain_policy
+from cenas_jax.allocation.policies import DIMINISHING
+from cenas_jax.config import PolicyOptions
 
 SLOTS = 8
 KEY = jax.random.key(0)
@@ -117,6 +119,10 @@ def test_greedy_ends_with_the_time_and_knows_one_hour_without_forecast():
         relative_intensity=0.5,
     )
     assert act("forecast-greedy", seen=seen) == 4
+
+
+def test_the_command_line_has_the_rules_own_default():
+    assert PolicyOptions().diminishing == DIMINISHING
 
 
 def test_greedy_with_diminishing_work_spreads():

@@ -19,7 +19,7 @@ from cenas_jax.allocation.reward import budgeted_reward, paper_reward
 )
 def test_budgeted_reward_is_the_fall_of_the_log_regret(now, before, expected):
     reward = float(budgeted_reward(jnp.float32(now - before), jnp.float32(1 - now)))
-    assert reward == pytest.approx(expected, abs=1e-4) and (now != before or reward == 0)
+    assert reward == pytest.approx(expected, abs=1e-6) and (now != before or reward == 0)
 
 
 @pytest.mark.parametrize(
