@@ -65,7 +65,7 @@ from cenas_jax.search.lamoo import (
     lamoo_search,
     make_kernel,
     partition,
-    region_depth,
+    region_depth_everywhere,
 )
 from cenas_jax.spaces.nas_bench_201 import nas_bench_201
 
@@ -202,13 +202,15 @@ def jax_region(setting: Setting, kernel_name, samples: int) -> tuple[Callable, t
     """`(evaluated[samples], *constant) -> bool[size]`, and the constant arguments."""
     space, table = setting.benchmark.space, setting.benchmark.table
     config = TreeConfig(svm=SVMConfig(kernel=kernel_name))
-    features = space.features(space.codes(jnp.arange(space.size)))
+    codes = space.codes(jnp.arange(space.size))
+    features = space.features(codes)
     kernel = make_kernel(config.svm, features.shape[1])
+    depth_of = region_depth_everywhere(kernel, codes, features)
 
     def inside(index, features, static):
         x, objectives, valid = features[index], table.objectives[index], jnp.ones(samples, bool)
         found, _ = partition(kernel, x, static[index], objectives, valid, table.reference_point, config)
-        return region_depth(kernel, found, static) == config.depth
+        return depth_of(found) == config.depth
 
     return inside, (features, kernel.static(features))
 

@@ -2,7 +2,7 @@
 
 from cenas_jax.search.lamoo.searcher import LamooConfig, LamooState, lamoo_search
 from cenas_jax.search.lamoo.svm import SVM, SVMConfig, make_kernel, svm_decision, svm_fit
-from cenas_jax.search.lamoo.tree import Region, TreeConfig, partition, region_depth
+from cenas_jax.search.lamoo.tree import Region, TreeConfig, partition, region_depth, region_depth_everywhere
 
 __all__ = [
     "SVM",
@@ -15,6 +15,7 @@ __all__ = [
     "make_kernel",
     "partition",
     "region_depth",
+    "region_depth_everywhere",
     "svm_decision",
     "svm_fit",
 ]

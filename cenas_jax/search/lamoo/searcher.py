@@ -19,7 +19,7 @@ from cenas_jax.search.base import (
 )
 from cenas_jax.search.gaussian_process import Correction, fit_correction, no_correction, posterior_quantiles, resized
 from cenas_jax.search.lamoo.svm import Kernel, make_kernel
-from cenas_jax.search.lamoo.tree import PartitionInfo, Region, TreeConfig, partition, region_depth
+from cenas_jax.search.lamoo.tree import PartitionInfo, Region, TreeConfig, partition, region_depth_everywhere
 from cenas_jax.search.ranking import LEVELS, by_dominance, by_hypervolume_gain, first_front
 from cenas_jax.spaces.base import SearchSpace
 
@@ -72,9 +72,11 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
     if config.choice == "corrected" and num_objectives != 2:
         raise ValueError(f"choice='corrected' ranks by two-objective hypervolume gain, but there are {num_objectives}")
     classes = isomorphism_classes(space)
-    space_features = space.features(space.codes(jnp.arange(space.size)))
+    space_codes = space.codes(jnp.arange(space.size))
+    space_features = space.features(space_codes)
     kernel = make_kernel(config.tree.svm, space_features.shape[1])
     space_static = kernel.static(space_features)
+    depth_of = region_depth_everywhere(kernel, space_codes, space_features)
 
     def init(key):
         archive = archive_init(config.capacity, len(space.num_choices), num_objectives)
@@ -97,7 +99,7 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
         archive = state.archive
         static = space_static[space.index(archive.codes)]
         region, _ = best_region(space, kernel, archive, static, reference_point, config.tree)
-        depth = region_depth(kernel, region, space_static).astype(jnp.int8)
+        depth = depth_of(region).astype(jnp.int8)
         corrections = ()
         if config.choice == "corrected":
             columns = zip(state.estimates.T, archive.objectives.T, strict=True)

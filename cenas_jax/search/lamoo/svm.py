@@ -12,7 +12,6 @@ starts near the old boundary needs more steps than one that starts in the centre
 Sources: Cortes & Vapnik 1995 (SVM); Mehrotra 1992 (predictor-corrector); Fine & Scheinberg 2001 (low-rank kernels).
 """
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,11 +22,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from cenas_jax.search.lamoo.monomials import (
+    exponents,
+    monomials,
+    multiplicity,
+    polynomial_on_grid,
+    scatter_by_moments,
+)
+
 MAX_MONOMIALS = 512
 SAMPLES_PER_FEATURE = 1.5
 """Up to this ratio a factorisation of the samples costs less than the features' Gram matrix and its factorisation."""
-MOMENTS_GAIN = 5
-"""Fewer sums by this factor are worth small products of matrices, which run several times slower than large ones."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,8 @@ class Kernel(NamedTuple):
     explicit features, `k(x, x') = scale * phi(x) . phi(x')` with `phi = columns @ whitening`; where the landmarks are
     the training points themselves, they are the kernel's values. `gram(landmarks, x)` is `k(x, x') / scale` of all
     pairs. `scatter(x, columns)` prepares `c -> sum_i c_i columns_i columns_i^T`. Rows that are not `valid` change
-    nothing.
+    nothing. `on_grid(values)`, where there is a faster way, gives the decisions of a machine for all combinations of
+    the features' values, the first feature slowest.
     """
 
     static: Callable[[Float[Array, "n f"]], Float[Array, "n s"]]
@@ -76,6 +82,7 @@ class Kernel(NamedTuple):
     columns: Callable[[Landmarks, Float[Array, "n s"]], Float[Array, "n r"]]
     gram: Callable[[Landmarks, Float[Array, "n f"]], Float[Array, "n n"]]
     scatter: Callable[[Float[Array, "n f"], Float[Array, "n r"]], Callable[[Float[Array, " n"]], Float[Array, "r r"]]]
+    on_grid: Callable[[list[np.ndarray]], Callable[["SVM"], Float[Array, " cells"]]] | None = None
 
 
 class SVM(NamedTuple):
@@ -125,71 +132,22 @@ def polynomial_kernel(degree: int, num_features: int) -> Kernel:
             f"a poly kernel of degree {degree} on {num_features} features has {count} monomials, more than "
             f"{MAX_MONOMIALS}: use kernel='rbf' or a lower degree"
         )
-    exponents = _exponents(num_features, degree)
-    root = np.sqrt([_multiplicity(row) for row in exponents])
+    powers = exponents(num_features, degree)
+    root = np.sqrt([multiplicity(row) for row in powers])
+    moments = scatter_by_moments(num_features, degree)
 
-    def static(x):
-        return _monomials(x, exponents) * jnp.asarray(root, x.dtype)[None, :]
+    def on_grid(values):
+        everywhere = polynomial_on_grid(values, degree)
+        return lambda machine: everywhere(machine.weights) + machine.bias
 
     return Kernel(
-        static=static,
+        static=lambda x: monomials(x, powers) * jnp.asarray(root, x.dtype)[None, :],
         fit=lambda x, valid: (_no_landmarks(x.dtype), None, gamma_scale(x, valid) ** degree),
         columns=lambda landmarks, static_rows: static_rows,
         gram=lambda landmarks, x: (x @ x.T) ** degree,
-        scatter=_monomial_scatter(exponents, root) or _scatter,
+        scatter=(lambda x, columns: moments(x)) if moments else _scatter,
+        on_grid=on_grid if num_features > 1 else None,
     )
-
-
-def _monomial_scatter(exponents: np.ndarray, root: np.ndarray) -> Callable | None:
-    """The scatter of a polynomial kernel's columns by moments; None where that is no gain.
-
-    An entry is a weighted sum of one monomial of twice the degree, and many entries share theirs: six features and
-    degree 4 have 15,876 entries of 1,287 moments. Such a monomial is one of the first half of the features times one
-    of the others, so all moments that split their degree alike are one small product of matrices.
-    """
-    degree, num_features = int(exponents[0].sum()), exponents.shape[1]
-    half = num_features // 2
-    if half == 0 or len(exponents) ** 2 < MOMENTS_GAIN * math.comb(num_features + 2 * degree - 1, 2 * degree):
-        return None
-    position, splits = {}, []
-    for k in range(2 * degree + 1):
-        parts = (0, half, k), (half, num_features, 2 * degree - k)
-        factors = [(slice(start, stop), _exponents(stop - start, total)) for start, stop, total in parts]
-        factors.sort(key=lambda factor: len(factor[1]))  # a product is quickest on a CPU with the smaller factor left
-        for left, right in itertools.product(*(part for _, part in factors)):
-            moment = np.zeros(num_features, int)
-            moment[factors[0][0]], moment[factors[1][0]] = left, right
-            position[tuple(moment)] = len(position)
-        splits.append(factors)
-    places = np.array([[position[tuple(row + other)] for other in exponents] for row in exponents])
-    scale = np.outer(root, root)
-
-    def scatter(x, columns):
-        factors = [[_monomials(x[:, features], part) for features, part in split] for split in splits]
-
-        def of(c):
-            moments = [((left.T * c[None, :]) @ right).ravel() for left, right in factors]
-            return jnp.concatenate(moments)[places] * jnp.asarray(scale, c.dtype)
-
-        return of
-
-    return scatter
-
-
-def _exponents(features: int, degree: int) -> np.ndarray:
-    """The exponents `[monomials, features]` of all monomials of a degree."""
-    combinations = itertools.combinations_with_replacement(range(features), degree)
-    return np.array([[row.count(feature) for feature in range(features)] for row in combinations])
-
-
-def _multiplicity(exponents) -> float:
-    return math.factorial(sum(exponents)) / math.prod(map(math.factorial, exponents))
-
-
-def _monomials(x: Float[Array, "n f"], exponents: np.ndarray) -> Float[Array, "n p"]:
-    """The product of powers of the columns of x, for every row of `exponents`."""
-    powers = jnp.cumprod(jnp.stack([jnp.ones_like(x.T), *[x.T] * int(exponents.max())]), axis=0)
-    return jnp.prod(powers[exponents, np.arange(x.shape[1])], axis=1).T
 
 
 def rbf_kernel(rank: int) -> Kernel:
