@@ -19,11 +19,11 @@ def test_forward_agrees_with_copied_weights(layers):
     draw = np.random.default_rng(0)
     history = draw.normal(size=(3, 168, 11)).astype(np.float32)
     horizon = draw.normal(size=(3, 96, 13)).astype(np.float32)
-    params = network.init(jax.random.key(0), jnp.asarray(history[0]), jnp.asarray(horizon[0]))
+    params = jax.jit(network.init)(jax.random.key(0), jnp.asarray(history[0]), jnp.asarray(horizon[0]))
     params = jax.tree.map(lambda leaf: leaf + 0.05 * draw.normal(size=leaf.shape).astype(np.float32), params)
     model = TorchCarbonTransformer(config, 11, 13, 7, 168 // 24 + 96 // 12).eval()
     copy_weights(model, jax.tree.map(np.asarray, params))
     with torch.no_grad():
         theirs = model(torch.tensor(history), torch.tensor(horizon)).numpy()
-    ours = jax.vmap(network.apply, (None, 0, 0))(params, jnp.asarray(history), jnp.asarray(horizon))
+    ours = jax.jit(jax.vmap(network.apply, (None, 0, 0)))(params, jnp.asarray(history), jnp.asarray(horizon))
     np.testing.assert_allclose(ours, theirs, atol=1e-4)

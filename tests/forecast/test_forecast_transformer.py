@@ -18,7 +18,12 @@ ROW = 24 * 25
 
 def features(grid=None, row=ROW):
     grid = small_grid() if grid is None else grid
-    return features_of(window_at(to_device(grid), jnp.int32(row)), scales_of(grid, 24 * 20))
+    return _features(to_device(grid), jnp.int32(row), scales_of(grid, 24 * 20))
+
+
+@jax.jit
+def _features(grid, row, scales):
+    return features_of(window_at(grid, row), scales)
 
 
 def test_untrained_outputs_mean_half_base_half_source_forecast():
