@@ -3,5 +3,21 @@
 from cenas_jax.nets.actor_critic import ActorCriticConfig, actor_critic
 from cenas_jax.nets.base import Network
 from cenas_jax.nets.carbon_transformer import CarbonTransformerConfig, carbon_transformer
+from cenas_jax.nets.nas_bench_201 import (
+    NasBench201Config,
+    inherit,
+    nas_bench_201_candidate,
+    nas_bench_201_supernet,
+)
 
-__all__ = ["ActorCriticConfig", "CarbonTransformerConfig", "Network", "actor_critic", "carbon_transformer"]
+__all__ = [
+    "ActorCriticConfig",
+    "CarbonTransformerConfig",
+    "NasBench201Config",
+    "Network",
+    "actor_critic",
+    "carbon_transformer",
+    "inherit",
+    "nas_bench_201_candidate",
+    "nas_bench_201_supernet",
+]

@@ -1,0 +1,219 @@
+"""The networks of NAS-Bench-201 (Dong & Yang, ICLR 2020): one architecture's, or the supernet that shares weights.
+
+A 3x3 stem, three stages of equal cells at C, 2C and 4C channels, a residual block of stride 2 before the second and
+third stage, normalisation, global mean, linear layer. The cells of a stage are one scan over their weights.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from cenas_jax.nets.base import Network
+from cenas_jax.nets.operations import (
+    Mode,
+    Statistics,
+    average_pool_2x2,
+    average_pool_3x3,
+    batch_statistics,
+    convolution,
+    normalise,
+    updated,
+)
+from cenas_jax.spaces.nas_bench_201_cells import EDGES, OPERATIONS
+
+STAGES = 3
+_NONE, _SKIP, _CONV_1X1, _CONV_3X3, _POOL = range(len(OPERATIONS))
+_KERNEL_SIZE = {_CONV_1X1: 1, _CONV_3X3: 3}
+_he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+@dataclass(frozen=True)
+class NasBench201Config:
+    """Size of the network. The benchmark's own has 16 channels, 5 cells a stage, and scale and shift (`affine`) after
+    every normalisation; published supernets have none (FACTS: few-shot recipe)."""
+
+    channels: int = 16
+    cells: int = 5
+    num_classes: int = 10
+    affine: bool = True
+
+    def __post_init__(self):
+        if min(self.channels, self.cells, self.num_classes) < 1:
+            raise ValueError(f"NasBench201Config: channels, cells and num_classes must be positive, got {self}")
+
+
+def nas_bench_201_supernet(config: NasBench201Config) -> Network:
+    """The network of every architecture: `codes[6]` are data, so all of them are one compilation.
+
+    `init(key, images) -> variables` and `apply(variables, images, codes, mode, momentum=0.1) -> (logits, statistics)`.
+    `images[n, height, width, channels]` are floats, `mode` is as in `operations.Mode`, `logits[n, num_classes]` are
+    float32. `statistics` are the variables' running ones after this batch: `variables | {"statistics": statistics}`
+    goes on from there; but for mode `train` they are as they were.
+    """
+    return _network(config, None)
+
+
+def nas_bench_201_candidate(config: NasBench201Config, codes: tuple[int, ...]) -> Network:
+    """The network of one architecture alone, which has its operations' weights and no others.
+
+    As `nas_bench_201_supernet`, but `apply(variables, images, mode, momentum=0.1)`.
+    """
+    if len(codes) != len(EDGES) or not all(0 <= code < len(OPERATIONS) for code in codes):
+        raise ValueError(f"NAS-Bench-201 codes are six integers 0 .. 4, not {codes}")
+    network = _network(config, codes)
+    return Network(network.init, lambda variables, images, *how: network.apply(variables, images, None, *how))
+
+
+def inherit(variables, codes: tuple[int, ...]):
+    """The variables of a candidate, from those of a supernet: its operations' weights and statistics."""
+    unused = {
+        _name(edge, operation)
+        for edge, code in zip(EDGES, codes, strict=True)
+        for operation in _KERNEL_SIZE
+        if operation != code
+    }
+
+    def stage(modules):
+        return {name: weights for name, weights in modules.items() if name not in unused}
+
+    return {
+        kind: {name: stage(part) if name.startswith("stage") else part for name, part in collection.items()}
+        for kind, collection in variables.items()
+    }
+
+
+def _name(edge: tuple[int, int], operation: int) -> str:
+    return f"edge_{edge[0]}_{edge[1]}_{OPERATIONS[operation]}"
+
+
+def _network(config: NasBench201Config, fixed: tuple[int, ...] | None) -> Network:
+    def init(key, images: Float[Array, "n h w c"]):
+        codes = None if fixed is not None else jnp.zeros(len(EDGES), jnp.int32)
+        return _Network(config, fixed, "running").init(key, images, codes, 0.1)
+
+    def apply(variables, images: Float[Array, "n h w c"], codes: Int[Array, " 6"] | None, mode: Mode, momentum=0.1):
+        module = _Network(config, fixed, mode)
+        logits, changed = module.apply(variables, images, codes, momentum, mutable=["statistics"])
+        return logits, changed["statistics"]
+
+    return Network(init, apply)
+
+
+class _ConvNorm(nn.Module):
+    """The weights of a convolution and its normalisation. They are handed out, so that a branch can compute with them:
+    Flax's modules cannot be called in one."""
+
+    inputs: int
+    features: int
+    kernel_size: int
+    affine: bool
+
+    def setup(self):
+        size, features = self.kernel_size, self.features
+        if size:
+            self.kernel = self.param("kernel", _he_normal, (size, size, self.inputs, features))
+        if self.affine:
+            self.scale = self.param("scale", nn.initializers.ones, (features,))
+            self.shift = self.param("shift", nn.initializers.zeros, (features,))
+        self.running = self.variable(
+            "statistics", "running", lambda: Statistics(jnp.zeros(features), jnp.ones(features))
+        )
+
+    def arrays(self):
+        affine = (self.scale, self.shift) if self.affine else ()
+        return self.kernel if self.kernel_size else None, affine, self.running.value
+
+    def keep(self, batch: Statistics, count: int, momentum, used=True):
+        self.running.value = updated(self.running.value, batch, count, momentum, used)
+
+
+def _conv_norm(x, arrays, mode: Mode, stride: int = 1):
+    """Convolution and normalisation; the statistics that normalised."""
+    kernel, affine, running = arrays
+    y = x if kernel is None else convolution(x, kernel.astype(x.dtype), stride)
+    statistics = running if mode == "running" else batch_statistics(y)
+    return normalise(y, statistics, *affine), statistics
+
+
+class _Network(nn.Module):
+    config: NasBench201Config
+    fixed: tuple[int, ...] | None
+    mode: Mode
+
+    @nn.compact
+    def __call__(self, images, codes, momentum):
+        config = self.config
+        x = self._conv_norm(images, "stem", config.channels, 3, momentum)
+        for stage in range(STAGES):
+            width = config.channels * 2**stage
+            if stage:
+                x = self._reduction(x, f"reduction_{stage}", width, momentum)
+            cells = nn.scan(
+                _Cell,
+                variable_axes={"params": 0, "statistics": 0},
+                split_rngs={"params": True},
+                in_axes=(nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]
+                length=config.cells,
+            )
+            x, _ = cells(config, width, self.fixed, self.mode, name=f"stage_{stage}")(x, codes, momentum)
+        x = nn.relu(self._conv_norm(x, "last", x.shape[-1], 0, momentum))
+        return nn.Dense(config.num_classes, name="head")(x.mean(axis=(1, 2)).astype(jnp.float32))
+
+    def _conv_norm(self, x, name: str, features: int, kernel_size: int, momentum, stride: int = 1):
+        module = _ConvNorm(x.shape[-1], features, kernel_size, self.config.affine, name=name)
+        y, statistics = _conv_norm(x, module.arrays(), self.mode, stride)
+        if self.mode == "train":
+            module.keep(statistics, y.size // features, momentum)
+        return y
+
+    def _reduction(self, x, name: str, features: int, momentum):
+        """Two 3x3 convolutions, the first of stride 2; on the shortcut 2x2 means and a bare 1x1 convolution."""
+        y = self._conv_norm(nn.relu(x), f"{name}_a", features, 3, momentum, stride=2)
+        y = self._conv_norm(nn.relu(y), f"{name}_b", features, 3, momentum)
+        kernel = self.param(f"{name}_shortcut", _he_normal, (1, 1, x.shape[-1], features))
+        return y + convolution(average_pool_2x2(x), kernel.astype(x.dtype))
+
+
+class _Cell(nn.Module):
+    config: NasBench201Config
+    width: int
+    fixed: tuple[int, ...] | None
+    mode: Mode
+
+    @nn.compact
+    def __call__(self, x, codes, momentum):
+        nodes = [x]
+        for node in range(1, 1 + max(target for _, target in EDGES)):
+            incoming = [(edge, source) for edge, (source, target) in enumerate(EDGES) if target == node]
+            nodes.append(functools.reduce(jnp.add, (self._edge(e, nodes[s], codes, momentum) for e, s in incoming)))
+        return nodes[-1], None
+
+    def _edge(self, edge: int, x, codes, momentum):
+        pixels = x.size // self.width
+        chosen = None if self.fixed is None else self.fixed[edge]
+        if chosen in (_NONE, _SKIP, _POOL):
+            return {_NONE: jnp.zeros_like, _SKIP: lambda x: x, _POOL: average_pool_3x3}[chosen](x)
+        modules = {
+            code: _ConvNorm(self.width, self.width, size, self.config.affine, name=_name(EDGES[edge], code))
+            for code, size in _KERNEL_SIZE.items()
+            if chosen in (None, code)
+        }
+        arrays = {code: module.arrays() for code, module in modules.items()}
+        nothing = Statistics(jnp.zeros(self.width), jnp.ones(self.width))
+        branches = [
+            lambda x: (jnp.zeros_like(x), nothing),
+            lambda x: (x, nothing),
+            lambda x: _conv_norm(nn.relu(x), arrays[_CONV_1X1], self.mode),
+            lambda x: _conv_norm(nn.relu(x), arrays[_CONV_3X3], self.mode),
+            lambda x: (average_pool_3x3(x), nothing),
+        ]
+        code = codes[edge] if chosen is None else chosen
+        y, statistics = jax.lax.switch(code, branches, x) if chosen is None else branches[chosen](x)
+        if self.mode == "train":
+            for own, module in modules.items():
+                module.keep(statistics, pixels, momentum, used=code == own)
+        return y

@@ -1,0 +1,121 @@
+"""Operations on images `[n, height, width, channels]`, as the candidate networks of the search spaces use them.
+
+XLA on a CPU runs the gradient of a convolution inside a loop or a branch many times slower than outside of it, and
+training is a loop (a chunk of steps) over branches (an edge's operation). So the kernel's gradient is written as
+products of matrices there; other devices keep XLA's own.
+"""
+
+import functools
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+Mode = Literal["train", "batch", "running"]
+"""What a batch normalisation normalises by: the batch, and keep a running average (`train`); the batch, and keep
+nothing (`batch`); the running average (`running`)."""
+
+EPSILON = 1e-5
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def convolution(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "k k c f"], stride: int = 1
+) -> Float[Array, "n hs ws f"]:
+    """A convolution without bias, with an odd kernel, padded by zeros so that stride 1 keeps the size."""
+    return _convolution(x, kernel, stride)
+
+
+def _plain(x: Array, kernel: Array, stride: int) -> Array:
+    margin = (kernel.shape[0] - 1) // 2
+    padding = [(margin, margin)] * 2
+    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=_LAYOUT)
+
+
+_convolution = jax.custom_vjp(_plain, nondiff_argnums=(2,))
+
+
+def _forward(x, kernel, stride):
+    return _plain(x, kernel, stride), (x, kernel)
+
+
+def _backward(stride, saved, cotangent):
+    x, kernel = saved
+    by_x = jax.vjp(lambda x: _plain(x, kernel, stride), x)[1](cotangent)[0]
+
+    def by_product(x, cotangent):
+        columns = jnp.concatenate(_windows(x, kernel.shape[0], stride), axis=-1)
+        columns = columns.reshape(-1, columns.shape[-1])
+        return (columns.T @ cotangent.reshape(-1, cotangent.shape[-1])).reshape(kernel.shape)
+
+    def by_convolution(x, cotangent):
+        return jax.vjp(lambda kernel: _plain(x, kernel, stride), kernel)[1](cotangent)[0]
+
+    return by_x, jax.lax.platform_dependent(x, cotangent, cpu=by_product, default=by_convolution)
+
+
+_convolution.defvjp(_forward, _backward)
+
+
+def _windows(x, kernel_size: int, stride: int) -> list[Float[Array, "n hs ws c"]]:
+    """The image moved to every place of the kernel, row by row; zeros beyond its border."""
+    margin = (kernel_size - 1) // 2
+    height, width = (1 + (size - 1) // stride for size in x.shape[1:3])
+    padded = jnp.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+    rows = [padded[:, i : i + (height - 1) * stride + 1 : stride] for i in range(kernel_size)]
+    return [row[:, :, j : j + (width - 1) * stride + 1 : stride] for row in rows for j in range(kernel_size)]
+
+
+def average_pool_3x3(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+    """The mean of each pixel's neighbourhood; what lies beyond the border is not counted."""
+    # Sums of moved images: XLA on a CPU does not vectorise a window reduction.
+    count = functools.reduce(jnp.add, _windows(jnp.ones((1, *x.shape[1:3], 1), x.dtype), 3, 1))
+    return functools.reduce(jnp.add, _windows(x, 3, 1)) / count
+
+
+def average_pool_2x2(x: Float[Array, "n h w c"]) -> Float[Array, "n hs ws c"]:
+    """Halves the image: means of 2 x 2 pixels. An odd last row or column is dropped."""
+    n, height, width, channels = x.shape
+    even = x[:, : height - height % 2, : width - width % 2]
+    return even.reshape(n, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
+
+
+class Statistics(NamedTuple):
+    """Mean and variance of the channels of a batch normalisation's inputs."""
+
+    mean: Float[Array, " c"]
+    variance: Float[Array, " c"]
+
+
+def batch_statistics(x: Float[Array, "n h w c"]) -> Statistics:
+    """Over images and pixels, in float32; the variance divides by their number."""
+    x = x.astype(jnp.float32)
+    mean = x.mean(axis=(0, 1, 2))
+    return Statistics(mean, jnp.maximum((x**2).mean(axis=(0, 1, 2)) - mean**2, 0))
+
+
+def normalise(x: Float[Array, "n h w c"], statistics: Statistics, scale=None, shift=None) -> Float[Array, "n h w c"]:
+    """`scale * (x - mean) / sqrt(variance + 1e-5) + shift`, computed as one product and one sum."""
+    factor = jax.lax.rsqrt(statistics.variance + EPSILON) * (1.0 if scale is None else scale)
+    offset = (0.0 if shift is None else shift) - statistics.mean * factor
+    return x * factor.astype(x.dtype)[None, None, None, :] + offset.astype(x.dtype)[None, None, None, :]
+
+
+def updated(
+    running: Statistics,
+    batch: Statistics,
+    count: int,
+    momentum: Float[Array, ""] | float,
+    used: Bool[Array, ""] | bool = True,
+) -> Statistics:
+    """The running statistics after a batch of `count` values a channel; as they were where it was not `used`.
+
+    `momentum` is the share of the new batch: 0.1 in training as PyTorch has it; 1/k for the k-th batch of a plain
+    mean. The variance is the unbiased one.
+    """
+    share = jnp.where(used, momentum, 0.0)
+    variance = batch.variance * (count / max(count - 1, 1))
+    return Statistics(
+        running.mean + share * (batch.mean - running.mean), running.variance + share * (variance - running.variance)
+    )

@@ -1,0 +1,73 @@
+"""The operations' gradients and borders, against XLA's own convolution and by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cenas_jax.nets.operations import (
+    Statistics,
+    average_pool_2x2,
+    average_pool_3x3,
+    batch_statistics,
+    convolution,
+    normalise,
+    updated,
+)
+
+
+def draw(*shape: int, seed: int = 0):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
+
+
+@pytest.mark.parametrize("size", [7, 8])
+@pytest.mark.parametrize(("kernel_size", "stride"), [(1, 1), (3, 1), (3, 2), (5, 2)])
+def test_gradients_are_those_of_xla_inside_and_outside_of_a_loop(size, kernel_size, stride):
+    x, kernel = draw(3, size, size, 4), draw(kernel_size, kernel_size, 4, 5, seed=1)
+
+    def plain(x, kernel):
+        margin = [(kernel_size // 2, kernel_size // 2)] * 2
+        names = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (stride, stride), margin, dimension_numbers=names)
+
+    def gradients(function):
+        return jax.grad(lambda x, kernel: jnp.sum(jnp.sin(function(x, kernel))), argnums=(0, 1))
+
+    @jax.jit
+    def found(x, kernel):
+        own = gradients(lambda x, kernel: convolution(x, kernel, stride))
+        _, looped = jax.lax.scan(lambda carry, _: (carry, own(x, kernel)), 0, length=2)
+        return own(x, kernel), jax.tree.map(lambda leaf: leaf[1], looped)
+
+    expected = jax.jit(gradients(plain))(x, kernel)
+    for result in found(x, kernel):
+        for one, other in zip(result, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_average_pooling_does_not_count_what_lies_beyond_the_border():
+    x = jnp.arange(9.0).reshape(1, 3, 3, 1)
+    pooled = average_pool_3x3(x)[0, :, :, 0]
+    np.testing.assert_allclose(pooled[0, 0], (0 + 1 + 3 + 4) / 4)
+    np.testing.assert_allclose(pooled[1, 1], 4)
+    np.testing.assert_allclose(pooled[2, 1], (3 + 4 + 5 + 6 + 7 + 8) / 6)
+    np.testing.assert_allclose(average_pool_2x2(x)[0, :, :, 0], [[2.0]])
+
+
+def test_normalised_values_have_mean_0_and_variance_1():
+    x = 3 + 2 * draw(4, 5, 5, 3)
+    y = normalise(x, batch_statistics(x))
+    np.testing.assert_allclose(y.mean(axis=(0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(y.var(axis=(0, 1, 2)), 1, atol=1e-4)
+
+
+def test_running_statistics_are_the_mean_of_batches_with_momentum_one_over_k():
+    batches, running = [draw(4, 3, 3, 2, seed=seed) + seed for seed in range(3)], None
+    running = Statistics(jnp.zeros(2), jnp.ones(2))
+    for k, batch in enumerate(batches, 1):
+        running = updated(running, batch_statistics(batch), 36, jnp.float32(1 / k))
+    np.testing.assert_allclose(running.mean, np.mean([b.mean(axis=(0, 1, 2)) for b in batches], axis=0), rtol=1e-5)
+    variance = [np.var(b, axis=(0, 1, 2), ddof=1) for b in batches]
+    np.testing.assert_allclose(running.variance, np.mean(variance, axis=0), rtol=1e-4)
+    unchanged = updated(running, batch_statistics(batches[0]), 36, jnp.float32(0.1), jnp.array(False))
+    np.testing.assert_array_equal(unchanged.mean, running.mean)
