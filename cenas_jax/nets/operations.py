@@ -1,8 +1,8 @@
 """Operations on images `[n, height, width, channels]`, as the candidate networks of the search spaces use them.
 
-XLA on a CPU runs the gradient of a convolution inside a loop or a branch many times slower than outside of it, and
-training is a loop (a chunk of steps) over branches (an edge's operation). So the kernel's gradient is written as
-products of matrices there; other devices keep XLA's own.
+XLA on a CPU runs the gradients of a convolution inside a loop or a branch many times slower than outside of it, and
+training is a loop (a chunk of steps) over branches (an edge's operation). So they are written by hand there: on two
+cores, 64 images of 32 x 32 and 16 channels, the input's takes 16 ms instead of 290. Other devices keep XLA's own.
 """
 
 import functools
@@ -41,18 +41,24 @@ def _forward(x, kernel, stride):
 
 
 def _backward(stride, saved, cotangent):
-    x, kernel = saved
-    by_x = jax.vjp(lambda x: _plain(x, kernel, stride), x)[1](cotangent)[0]
+    def by_xla(x, kernel, cotangent):
+        return jax.vjp(lambda x, kernel: _plain(x, kernel, stride), x, kernel)[1](cotangent)
 
-    def by_product(x, cotangent):
-        columns = jnp.concatenate(_windows(x, kernel.shape[0], stride), axis=-1)
+    def by_hand(x, kernel, cotangent):
+        size, margin = kernel.shape[0], (kernel.shape[0] - 1) // 2
+        # The input's: a convolution of the cotangent, its strides filled up by zeros, with the reversed kernel.
+        spread = jax.lax.pad(cotangent, jnp.zeros((), x.dtype), ((0, 0, 0), *[(0, 0, stride - 1)] * 2, (0, 0, 0)))
+        padding = [
+            (size - 1 - margin, full - short + margin) for full, short in zip(x.shape, spread.shape, strict=True)
+        ]
+        reverse = kernel[::-1, ::-1].swapaxes(2, 3)
+        by_x = jax.lax.conv_general_dilated(spread, reverse, (1, 1), padding[1:3], dimension_numbers=_LAYOUT)
+        # The kernel's: a product of matrices.
+        columns = jnp.concatenate(_windows(x, size, stride), axis=-1)
         columns = columns.reshape(-1, columns.shape[-1])
-        return (columns.T @ cotangent.reshape(-1, cotangent.shape[-1])).reshape(kernel.shape)
+        return by_x, (columns.T @ cotangent.reshape(-1, cotangent.shape[-1])).reshape(kernel.shape)
 
-    def by_convolution(x, cotangent):
-        return jax.vjp(lambda kernel: _plain(x, kernel, stride), kernel)[1](cotangent)[0]
-
-    return by_x, jax.lax.platform_dependent(x, cotangent, cpu=by_product, default=by_convolution)
+    return jax.lax.platform_dependent(*saved, cotangent, cpu=by_hand, default=by_xla)
 
 
 _convolution.defvjp(_forward, _backward)
