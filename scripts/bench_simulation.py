@@ -5,8 +5,9 @@
     CENAS_DATA=<data> python scripts/bench_simulation.py --full --json ...                                    # hours
 
 Needs an otherwise idle machine. Without CENAS_DATA the synthetic benchmark and trace are used, and named so.
-Expected on two cores, hours per second of a batch of 256: about 4 (heuristic) and 8 times (vanilla) the tuned
-baseline's, 17 and 22 times the plain one's. Every figure is a median after a warm-up.
+The committed results are of a solver before its Gram matrix was taken by moments: on two cores, hours per second of a
+batch of 256, about 4 (heuristic) and 8 times (vanilla) the tuned baseline's, 17 and 22 times the plain one's. Every
+figure is a median after a warm-up.
 
 Both sides run one process a core, each with one thread: threads that share a process wait for each other. There are two
 baselines, equal but for how they score the 15,625 architectures: `plain` by scikit-learn's `decision_function`, as one

@@ -5,8 +5,8 @@ from cenas_jax.nets.base import Network
 from cenas_jax.nets.carbon_transformer import CarbonTransformerConfig, carbon_transformer
 from cenas_jax.nets.nas_bench_201 import (
     NasBench201Config,
-    inherit,
     nas_bench_201_candidate,
+    nas_bench_201_inherited,
     nas_bench_201_supernet,
 )
 
@@ -17,7 +17,7 @@ __all__ = [
     "Network",
     "actor_critic",
     "carbon_transformer",
-    "inherit",
     "nas_bench_201_candidate",
+    "nas_bench_201_inherited",
     "nas_bench_201_supernet",
 ]

@@ -26,7 +26,7 @@ from cenas_jax.nets.operations import (
 from cenas_jax.spaces.nas_bench_201_cells import EDGES, OPERATIONS
 
 STAGES = 3
-_NONE, _SKIP, _CONV_1X1, _CONV_3X3, _POOL = range(len(OPERATIONS))
+_CONV_1X1, _CONV_3X3 = OPERATIONS.index("nor_conv_1x1"), OPERATIONS.index("nor_conv_3x3")
 _KERNEL_SIZE = {_CONV_1X1: 1, _CONV_3X3: 3}
 _he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -34,7 +34,7 @@ _he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 @dataclass(frozen=True)
 class NasBench201Config:
     """Size of the network. The benchmark's own has 16 channels, 5 cells a stage, and scale and shift (`affine`) after
-    every normalisation; published supernets have none (FACTS: few-shot recipe)."""
+    every normalisation; published supernets have none (Zhao et al., Few-shot NAS, ICML 2021)."""
 
     channels: int = 16
     cells: int = 5
@@ -50,9 +50,10 @@ def nas_bench_201_supernet(config: NasBench201Config) -> Network:
     """The network of every architecture: `codes[6]` are data, so all of them are one compilation.
 
     `init(key, images) -> variables` and `apply(variables, images, codes, mode, momentum=0.1) -> (logits, statistics)`.
-    `images[n, height, width, channels]` are floats, `mode` is as in `operations.Mode`, `logits[n, num_classes]` are
-    float32. `statistics` are the variables' running ones after this batch: `variables | {"statistics": statistics}`
-    goes on from there; but for mode `train` they are as they were.
+    `images[n, height, width, channels]` are floats; height and width are halved twice, so `ValueError` where they are
+    not multiples of 4. `mode` is as in `operations.Mode`, `logits[n, num_classes]` are float32. `statistics` are the
+    variables' running ones after this batch: `variables | {"statistics": statistics}` goes on from there; but for mode
+    `train` they are as they were.
     """
     return _network(config, None)
 
@@ -68,7 +69,7 @@ def nas_bench_201_candidate(config: NasBench201Config, codes: tuple[int, ...]) -
     return Network(network.init, lambda variables, images, *how: network.apply(variables, images, None, *how))
 
 
-def inherit(variables, codes: tuple[int, ...]):
+def nas_bench_201_inherited(variables, codes: tuple[int, ...]):
     """The variables of a candidate, from those of a supernet: its operations' weights and statistics."""
     unused = {
         _name(edge, operation)
@@ -92,15 +93,23 @@ def _name(edge: tuple[int, int], operation: int) -> str:
 
 def _network(config: NasBench201Config, fixed: tuple[int, ...] | None) -> Network:
     def init(key, images: Float[Array, "n h w c"]):
+        _check_size(images)
         codes = None if fixed is not None else jnp.zeros(len(EDGES), jnp.int32)
         return _Network(config, fixed, "running").init(key, images, codes, 0.1)
 
     def apply(variables, images: Float[Array, "n h w c"], codes: Int[Array, " 6"] | None, mode: Mode, momentum=0.1):
+        _check_size(images)
         module = _Network(config, fixed, mode)
         logits, changed = module.apply(variables, images, codes, momentum, mutable=["statistics"])
         return logits, changed["statistics"]
 
     return Network(init, apply)
+
+
+def _check_size(images) -> None:
+    _, height, width, _ = images.shape
+    if height % 4 or width % 4:
+        raise ValueError(f"images of {height} x {width}: give multiples of 4 (they are halved twice)")
 
 
 class _ConvNorm(nn.Module):
@@ -195,8 +204,6 @@ class _Cell(nn.Module):
     def _edge(self, edge: int, x, codes, momentum):
         pixels = x.size // self.width
         chosen = None if self.fixed is None else self.fixed[edge]
-        if chosen in (_NONE, _SKIP, _POOL):
-            return {_NONE: jnp.zeros_like, _SKIP: lambda x: x, _POOL: average_pool_3x3}[chosen](x)
         modules = {
             code: _ConvNorm(self.width, self.width, size, self.config.affine, name=_name(EDGES[edge], code))
             for code, size in _KERNEL_SIZE.items()
@@ -204,7 +211,7 @@ class _Cell(nn.Module):
         }
         arrays = {code: module.arrays() for code, module in modules.items()}
         nothing = Statistics(jnp.zeros(self.width), jnp.ones(self.width))
-        branches = [
+        branches = [  # in the order of the codes
             lambda x: (jnp.zeros_like(x), nothing),
             lambda x: (x, nothing),
             lambda x: _conv_norm(nn.relu(x), arrays[_CONV_1X1], self.mode),

@@ -5,7 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cenas_jax.nets.nas_bench_201 import NasBench201Config, inherit, nas_bench_201_candidate, nas_bench_201_supernet
+from cenas_jax.nets.nas_bench_201 import (
+    NasBench201Config,
+    nas_bench_201_candidate,
+    nas_bench_201_inherited,
+    nas_bench_201_supernet,
+)
 from cenas_jax.spaces import nas_bench_201_cells as cells
 
 SMALL = NasBench201Config(channels=4, cells=2, num_classes=7)
@@ -57,7 +62,7 @@ def test_logits_and_statistics_equal_pytorch_in_one_compilation(supernet, variab
         with torch.no_grad():
             expected = model(torch.from_numpy(np.array(IMAGES.transpose(0, 3, 1, 2)))).numpy()
         np.testing.assert_allclose(logits, expected, atol=1e-4 * max(1.0, np.abs(expected).max()))
-        found = jax.tree.leaves(inherit({"statistics": statistics}, row))
+        found = jax.tree.leaves(nas_bench_201_inherited({"statistics": statistics}, row))
         theirs = jax.tree.leaves({"statistics": model.statistics()})
         assert len(found) == len(theirs)
         for one, other in zip(found, theirs, strict=True):
@@ -67,7 +72,7 @@ def test_logits_and_statistics_equal_pytorch_in_one_compilation(supernet, variab
 
 def test_a_candidate_with_inherited_weights_is_the_supernet_on_its_path(supernet, variables):
     for row in random_codes(2, seed=1):
-        candidate, own = nas_bench_201_candidate(SMALL, row), inherit(variables, row)
+        candidate, own = nas_bench_201_candidate(SMALL, row), nas_bench_201_inherited(variables, row)
         shapes = jax.eval_shape(candidate.init, jax.random.key(0), IMAGES)
         assert jax.tree.structure(shapes) == jax.tree.structure(own)
         alone, _ = jax.jit(lambda own, candidate=candidate: candidate.apply(own, IMAGES, "batch"))(own)
@@ -82,3 +87,5 @@ def test_codes_and_sizes_that_make_no_sense_are_refused():
         nas_bench_201_candidate(SMALL, (0, 1, 2, 3, 4, 5))
     with pytest.raises(ValueError, match="must be positive"):
         NasBench201Config(cells=0)
+    with pytest.raises(ValueError, match="6 x 8: give multiples of 4"):
+        nas_bench_201_supernet(SMALL).init(jax.random.key(0), IMAGES[:, :6])

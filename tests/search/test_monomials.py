@@ -5,15 +5,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cenas_jax.search.lamoo import SVM, Region, SVMConfig, make_kernel, region_depth, region_depth_everywhere
-from cenas_jax.search.lamoo.monomials import exponents, multiplicity, scatter_by_moments
+from cenas_jax.search.lamoo import (
+    SVM,
+    LamooConfig,
+    Region,
+    SVMConfig,
+    lamoo_search,
+    make_kernel,
+    region_depth,
+    region_depth_everywhere,
+)
+from cenas_jax.search.lamoo.monomials import exponents, multiplicities, scatter_by_moments
 from cenas_jax.search.lamoo.svm import Landmarks
 from cenas_jax.spaces import tabular_space
 
 
 @pytest.mark.parametrize(("features", "degree"), [(1, 3), (6, 4), (4, 1)])
 def test_multiplicities_add_up_to_the_power_of_the_number_of_features(features, degree):
-    assert sum(multiplicity(row) for row in exponents(features, degree)) == features**degree
+    assert multiplicities(exponents(features, degree)).sum() == features**degree
 
 
 @pytest.mark.parametrize(("features", "degree"), [(6, 4), (3, 4), (7, 3)])
@@ -61,3 +70,14 @@ def test_a_region_of_the_whole_space_is_that_of_its_rows(kernel):
         assert np.mean(found == np.asarray(by_rows(region))) > 0.99
         seen |= set(found.tolist())
     assert len(seen) > 1
+
+
+def test_a_searcher_may_be_made_inside_of_a_compiled_function():
+    space = tabular_space("small", (("a", "b", "c"),) * 3)
+
+    def drawn(key):
+        searcher = lamoo_search(space, jnp.zeros(2), LamooConfig(capacity=8, choice="random"))
+        nothing = jnp.zeros((0, 3), jnp.int32), jnp.zeros(0, bool)
+        return searcher.ask(key, searcher.fit(searcher.init(key)), 4, *nothing)[1]
+
+    assert bool(jax.jit(drawn)(jax.random.key(0)).all())

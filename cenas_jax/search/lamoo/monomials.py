@@ -24,9 +24,9 @@ def exponents(features: int, degree: int) -> np.ndarray:
     return np.array([[row.count(feature) for feature in range(features)] for row in combinations])
 
 
-def multiplicity(row: np.ndarray) -> float:
-    """How often a monomial stands in the power of a sum: `degree! / (e_1! e_2! ...)`."""
-    return math.factorial(sum(row)) / math.prod(map(math.factorial, row))
+def multiplicities(exponents: np.ndarray) -> np.ndarray:
+    """How often each monomial stands in the power of the sum of the features: `degree! / (e_1! e_2! ...)`."""
+    return np.array([math.factorial(sum(row)) / math.prod(map(math.factorial, row)) for row in exponents])
 
 
 def monomials(x: Float[Array, "n f"], exponents: np.ndarray) -> Float[Array, "n p"]:
@@ -84,7 +84,7 @@ def scatter_by_moments(num_features: int, degree: int) -> Callable | None:
         return None
     halves = _halves(num_features, 2 * degree)
     places = np.array([[halves.position[tuple(row + other)] for other in rows] for row in rows])
-    root = np.sqrt([multiplicity(row) for row in rows])
+    root = np.sqrt(multiplicities(rows))
 
     def scatter(x):
         u, v = monomials(x[:, : num_features // 2], halves.first), monomials(x[:, num_features // 2 :], halves.second)
@@ -109,12 +109,12 @@ def polynomial_on_grid(values: list[np.ndarray], degree: int) -> Callable:
     """
     half = len(values) // 2
     halves = _halves(len(values), degree)
-    rows = [tuple(row) for row in exponents(len(values), degree)]
-    root = np.sqrt([multiplicity(np.array(row)) for row in rows])
-    order = np.argsort([halves.position[row] for row in rows])
+    rows = exponents(len(values), degree)
+    root = np.sqrt(multiplicities(rows))
+    order = np.argsort([halves.position[tuple(row)] for row in rows])
 
     def grid(of: list[np.ndarray]) -> Array:
-        return jnp.asarray(np.stack([axis.ravel() for axis in np.meshgrid(*of, indexing="ij")], axis=1), jnp.float32)
+        return jnp.asarray(np.stack([axis.ravel() for axis in np.meshgrid(*of, indexing="ij")], axis=1))
 
     u, v = monomials(grid(values[:half]), halves.first), monomials(grid(values[half:]), halves.second)
 

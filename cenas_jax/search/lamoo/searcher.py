@@ -72,11 +72,12 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
     if config.choice == "corrected" and num_objectives != 2:
         raise ValueError(f"choice='corrected' ranks by two-objective hypervolume gain, but there are {num_objectives}")
     classes = isomorphism_classes(space)
-    space_codes = space.codes(jnp.arange(space.size))
-    space_features = space.features(space_codes)
-    kernel = make_kernel(config.tree.svm, space_features.shape[1])
-    space_static = kernel.static(space_features)
-    depth_of = region_depth_everywhere(kernel, space_codes, space_features)
+    with jax.ensure_compile_time_eval():  # constants, also where a searcher is made inside of `jit`
+        space_codes = space.codes(jnp.arange(space.size))
+        space_features = space.features(space_codes)
+        kernel = make_kernel(config.tree.svm, space_features.shape[1])
+        space_static = kernel.static(space_features)
+        depth_of = region_depth_everywhere(kernel, space_codes, space_features)
 
     def init(key):
         archive = archive_init(config.capacity, len(space.num_choices), num_objectives)

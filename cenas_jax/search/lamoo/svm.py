@@ -25,7 +25,7 @@ from jaxtyping import Array, Bool, Float
 from cenas_jax.search.lamoo.monomials import (
     exponents,
     monomials,
-    multiplicity,
+    multiplicities,
     polynomial_on_grid,
     scatter_by_moments,
 )
@@ -133,7 +133,7 @@ def polynomial_kernel(degree: int, num_features: int) -> Kernel:
             f"{MAX_MONOMIALS}: use kernel='rbf' or a lower degree"
         )
     powers = exponents(num_features, degree)
-    root = np.sqrt([multiplicity(row) for row in powers])
+    root = np.sqrt(multiplicities(powers))
     moments = scatter_by_moments(num_features, degree)
 
     def on_grid(values):
