@@ -55,7 +55,7 @@ from cenas_jax.config import PolicyTrainOptions
 from cenas_jax.runs.policies import SLOTS
 from cenas_jax.runs.policy_tasks import HOURS, PolicyTasks, draw_task, task_environment, training_tasks
 from cenas_jax.search.gaussian_process import fit_correction, posterior_quantiles
-from cenas_jax.search.lamoo import TreeConfig, make_kernel, partition, region_depth
+from cenas_jax.search.lamoo import TreeConfig, partition, space_kernel
 from cenas_jax.search.ranking import LEVELS, by_hypervolume_gain, first_front
 from cenas_jax.spaces.nas_bench_201 import nas_bench_201
 
@@ -218,8 +218,8 @@ def bench_parts(tasks: PolicyTasks, arguments: argparse.Namespace) -> list[dict]
     codes = space.codes(jnp.arange(space.size))
     one_hot, features = space.one_hot(codes), space.features(codes)
     tree = TreeConfig()
-    kernel = make_kernel(tree.svm, features.shape[1])
-    static, scorer, rows = kernel.static(features), RegionScorer(features=problem.features, config=config), []
+    kernel, depth_of = space_kernel(tree.svm, codes, features)
+    scorer, rows = RegionScorer(features=problem.features, config=config), []
     n = config.queue_capacity
     for count in (128,) if arguments.quick else (128, 384):
         draw = np.random.default_rng(0)
@@ -241,8 +241,8 @@ def bench_parts(tasks: PolicyTasks, arguments: argparse.Namespace) -> list[dict]
 
         def split(index, valid=valid):
             found = table.objectives[index], valid, table.reference_point, tree
-            region, _ = partition(kernel, features[index], static[index], *found)
-            return region_depth(kernel, region, static)
+            region, _ = partition(kernel, features[index], *found)
+            return depth_of(region)
 
         one, other = sets[0, :count], sets[0, count:]
 

@@ -64,13 +64,12 @@ from cenas_jax.search.lamoo import (
     SVMConfig,
     TreeConfig,
     lamoo_search,
-    make_kernel,
     partition,
-    region_depth_everywhere,
+    space_kernel,
 )
 from cenas_jax.spaces.nas_bench_201 import nas_bench_201
 
-CHUNK = 16
+CHUNK = 4
 """Searches that one process vectorises: more fall out of its cache."""
 BASELINES = ("tuned", "plain")
 SLOTS = 8
@@ -205,15 +204,14 @@ def jax_region(setting: Setting, kernel_name, samples: int) -> tuple[Callable, t
     config = TreeConfig(svm=SVMConfig(kernel=kernel_name))
     codes = space.codes(jnp.arange(space.size))
     features = space.features(codes)
-    kernel = make_kernel(config.svm, features.shape[1])
-    depth_of = region_depth_everywhere(kernel, codes, features)
+    kernel, depth_of = space_kernel(config.svm, codes, features)
 
-    def inside(index, features, static):
+    def inside(index, features):
         x, objectives, valid = features[index], table.objectives[index], jnp.ones(samples, bool)
-        found, _ = partition(kernel, x, static[index], objectives, valid, table.reference_point, config)
+        found, _ = partition(kernel, x, objectives, valid, table.reference_point, config)
         return depth_of(found) == config.depth
 
-    return inside, (features, kernel.static(features))
+    return inside, (features,)
 
 
 def jax_region_ms(setting: Setting, kernel: str, samples: int, arguments, *, batch: bool) -> tuple[float, float]:

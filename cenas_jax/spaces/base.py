@@ -109,7 +109,9 @@ def tabular_space(
 
     def codes(index: Int[Array, " n"]) -> Int[Array, "n d"]:
         position = jnp.asarray(order)[jnp.clip(index, 0, size - 1)]
-        return (position[:, None] // place[None, :]) % counts[None, :]
+        # Entry by entry: a CPU divides by a constant several times faster than by a row of them.
+        parts = [jax.lax.rem(jax.lax.div(position, weight), count) for weight, count in zip(place, counts, strict=True)]
+        return jnp.stack(parts, axis=1)
 
     def default_to_string(codes: np.ndarray) -> str:
         return SEPARATOR.join(names[code] for names, code in zip(choices, np.asarray(codes), strict=True))

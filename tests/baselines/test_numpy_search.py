@@ -32,9 +32,8 @@ from cenas_jax.search.lamoo import (  # noqa: E402
     SVMConfig,
     TreeConfig,
     lamoo_search,
-    make_kernel,
     partition,
-    region_depth,
+    space_kernel,
 )
 from cenas_jax.spaces.nas_bench_201 import nas_bench_201  # noqa: E402
 
@@ -115,20 +114,20 @@ def test_partition_and_region(benchmark, kernel_name):
     problem, numpy_config = oracle.Problem.of(benchmark), oracle.SearchConfig(kernel=kernel_name)
     scorer = numpy_lamoo.RegionScorer(problem.features, numpy_config)
     config = TreeConfig(svm=SVMConfig(kernel=kernel_name))
-    features = space.features(space.codes(jnp.arange(space.size)))
-    kernel = make_kernel(config.svm, features.shape[1])
-    static = kernel.static(features)
+    codes = space.codes(jnp.arange(space.size))
+    features = space.features(codes)
+    kernel, depth_of = space_kernel(config.svm, codes, features)
 
     @jax.jit
-    def ours(index, valid, features, static):
+    def ours(index, valid, features):
         x, objectives = features[index], table.objectives[index]
-        region, info = partition(kernel, x, static[index], objectives, valid, table.reference_point, config)
-        return info.leaf, region.active, region_depth(kernel, region, static)
+        region, info = partition(kernel, x, objectives, valid, table.reference_point, config)
+        return info.leaf, region.active, depth_of(region)
 
     for samples, seed in itertools.product((0, 10, 11, 25, 90, 300), range(4)):
         index = np.random.default_rng(seed).choice(space.size, capacity, replace=False)
         valid = jnp.arange(capacity) < samples
-        leaf, active, depth = map(np.asarray, ours(jnp.asarray(index), valid, features, static))
+        leaf, active, depth = map(np.asarray, ours(jnp.asarray(index), valid, features))
         evaluated = index[:samples]
         expected = numpy_lamoo.partition(problem.objectives[evaluated], problem.reference_point, numpy_config)
         assert leaf == expected.place

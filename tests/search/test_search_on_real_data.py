@@ -13,7 +13,7 @@ from scipy.stats import ttest_ind
 from cenas_jax.benchmarks import nas_bench_201_benchmark
 from cenas_jax.cluster.tabular import tabular_search
 from cenas_jax.search import LamooConfig, lamoo_search, random_search
-from cenas_jax.search.lamoo import TreeConfig, make_kernel, region_depth
+from cenas_jax.search.lamoo import TreeConfig, space_kernel
 from cenas_jax.search.lamoo.searcher import best_region
 from cenas_jax.spaces import with_distinct_isomorphs
 
@@ -124,15 +124,13 @@ def region_advantage(after_300):
     """
     benchmark, tree, _, archives = after_300
     space, table = benchmark.space, benchmark.table
-    features = space.features(space.codes(jnp.arange(space.size)))
-    kernel = make_kernel(tree.svm, features.shape[1])
-    static = kernel.static(features)
+    codes = space.codes(jnp.arange(space.size))
+    kernel, depth_of = space_kernel(tree.svm, codes, space.features(codes))
 
     @jax.jit
     def region_means(archive):
-        rows = static[space.index(archive.codes)]
-        region, _ = best_region(space, kernel, archive, rows, table.reference_point, tree)
-        inside = region_depth(kernel, region, static) == tree.depth
+        region, _ = best_region(space, kernel, archive, table.reference_point, tree)
+        inside = depth_of(region) == tree.depth
         proposed = jnp.zeros(space.size, bool).at[jnp.where(inside, space.isomorph, space.size)].set(True, mode="drop")
         return jnp.where(proposed[:, None], table.objectives, 0).sum(axis=0) / proposed.sum()
 

@@ -213,14 +213,11 @@ def test_an_exhausted_region_relaxes_its_deepest_constraint_first():
 
     # A small draw comes from the region alone, and one that does not fit drops constraints from the deepest on.
     def depth(index):
-        return np.asarray(region_depth(kernel, region, kernel.static(SMALL.features(SMALL.codes(jnp.asarray(index))))))
+        return np.asarray(region_depth(kernel, region, SMALL.features(SMALL.codes(jnp.asarray(index)))))
 
     tree = TreeConfig(min_samples=4)
     kernel = make_kernel(tree.svm, 4)
-    static = kernel.static(SMALL.features(told.archive.codes))
-    region = jax.jit(lambda archive: best_region(SMALL, kernel, archive, static, table.reference_point, tree)[0])(
-        told.archive
-    )
+    region = jax.jit(lambda archive: best_region(SMALL, kernel, archive, table.reference_point, tree)[0])(told.archive)
     left = np.setdiff1d(np.arange(SMALL.size), evaluated)
     depths = depth(left)
     for n in (10, 300):

@@ -9,12 +9,13 @@ import pytest
 from sklearn.svm import SVC
 
 from cenas_jax.benchmarks import nas_bench_201_benchmark, synthetic_benchmark
-from cenas_jax.search.lamoo import SVMConfig, make_kernel, svm_decision, svm_fit
-from cenas_jax.search.lamoo.svm import gamma_scale, svm_pad
+from cenas_jax.search.lamoo import SVMConfig, make_kernel, space_kernel, svm_decision, svm_fit
+from cenas_jax.search.lamoo.svm import Landmarks, gamma_scale, svm_pad
 from cenas_jax.spaces import space
 
 SPACE = space("nas-bench-201")
-FEATURES = np.asarray(SPACE.features(SPACE.codes(jnp.arange(SPACE.size))))
+CODES = SPACE.codes(jnp.arange(SPACE.size))
+FEATURES = np.asarray(SPACE.features(CODES))
 CAPACITY, BATCH = 512, 5
 
 
@@ -85,12 +86,12 @@ def padded(problems, capacity: int = CAPACITY):
 
 def solver(config: SVMConfig):
     """`(rows, good, valid) -> (decision on the whole space, alpha)` of one problem."""
-    kernel = make_kernel(config, FEATURES.shape[1])
-    static = kernel.static(jnp.asarray(FEATURES))
+    kernel, _ = space_kernel(config, CODES, jnp.asarray(FEATURES))
+    x = jnp.asarray(FEATURES)
 
     def solve(rows, good, valid):
-        machine, alpha = svm_fit(kernel, jnp.asarray(FEATURES)[rows], static[rows], good, valid, config)
-        return svm_decision(kernel, machine, static), alpha
+        machine, alpha = svm_fit(kernel, x[rows], good, valid, config)
+        return svm_decision(kernel, machine, x), alpha
 
     return solve
 
@@ -207,7 +208,7 @@ def test_padded_machine_decides_the_same(synthetic_objectives):
     x = jnp.asarray(FEATURES)
     rows, good = lamoo_problem(8, synthetic_objectives)
     rows = jnp.asarray(rows[:50], jnp.int32)
-    machine, _ = svm_fit(kernel, x[rows], x[rows], jnp.asarray(good[:50]), jnp.ones(50, bool), config)
+    machine, _ = svm_fit(kernel, x[rows], jnp.asarray(good[:50]), jnp.ones(50, bool), config)
     wide = svm_pad(machine, 64)
     assert wide.weights.shape == (64,) and wide.landmarks.points.shape == (64, 6)
     np.testing.assert_allclose(svm_decision(kernel, wide, x), svm_decision(kernel, machine, x), rtol=1e-4, atol=1e-4)
@@ -233,7 +234,8 @@ def test_rbf_beyond_its_rank_is_still_close(synthetic_objectives):
 def test_too_many_monomials_are_refused():
     with pytest.raises(ValueError, match="20 features has 8855 monomials, more than 512: use kernel='rbf'"):
         make_kernel(SVMConfig(), 20)
-    assert make_kernel(SVMConfig(degree=2), 20).static(jnp.ones((1, 20))).shape == (1, 210)
+    nowhere = Landmarks(jnp.zeros((0, 0)), jnp.zeros(()))
+    assert make_kernel(SVMConfig(degree=2), 20).columns(nowhere, jnp.ones((1, 20))).shape == (1, 210)
 
 
 @pytest.mark.parametrize("option", [{"degree": 0}, {"penalty": 0.0}, {"rank": 0}, {"steps": 0}])

@@ -10,7 +10,7 @@ import pytest
 
 from cenas_jax.benchmarks import synthetic_benchmark
 from cenas_jax.pareto import dominance_counts
-from cenas_jax.search.lamoo import SVMConfig, TreeConfig, make_kernel, partition, region_depth
+from cenas_jax.search.lamoo import SVMConfig, TreeConfig, make_kernel, partition, region_depth, space_kernel
 from cenas_jax.search.lamoo.svm import svm_decision
 from cenas_jax.search.lamoo.tree import _split
 from cenas_jax.spaces import tabular_space
@@ -29,9 +29,8 @@ def chain(count: int):
 def find(x, objectives, valid, reference_point, config: TreeConfig):
     """The partition by samples with features `x`, and how deep in its region each of them lies."""
     kernel = make_kernel(config.svm, x.shape[1])
-    static = kernel.static(x)
-    region, info = partition(kernel, x, static, objectives, valid, reference_point, config)
-    return region, info, region_depth(kernel, region, static)
+    region, info = partition(kernel, x, objectives, valid, reference_point, config)
+    return region, info, region_depth(kernel, region, x)
 
 
 def chain_partition(count: int, config: TreeConfig):
@@ -136,7 +135,8 @@ def test_children_by_prediction_lie_where_the_boundary_puts_them():
 
 SPACE = tabular_space("small", (tuple("abcde"),) * 5)
 BENCHMARK = synthetic_benchmark(5, SPACE)
-FEATURES = SPACE.features(SPACE.codes(jnp.arange(SPACE.size)))
+CODES = SPACE.codes(jnp.arange(SPACE.size))
+FEATURES = SPACE.features(CODES)
 OBJECTIVES = BENCHMARK.table.objectives
 
 
@@ -147,14 +147,12 @@ def regions():
 
     def of(config: TreeConfig):
         if config not in compiled:
-            kernel = make_kernel(config.svm, FEATURES.shape[1])
+            kernel, depth_of = space_kernel(config.svm, CODES, FEATURES)
 
             def find(rows, objectives, valid):
-                x = FEATURES[rows]
-                region, info = partition(
-                    kernel, x, kernel.static(x), objectives, valid, BENCHMARK.table.reference_point, config
-                )
-                return region_depth(kernel, region, kernel.static(FEATURES)), info
+                found = objectives, valid, BENCHMARK.table.reference_point, config
+                region, info = partition(kernel, FEATURES[rows], *found)
+                return depth_of(region), info
 
             compiled[config] = jax.jit(find)
         return compiled[config]
@@ -214,16 +212,15 @@ def test_depth_counts_the_constraints_from_the_root(regions):
     kernel = make_kernel(config.svm, FEATURES.shape[1])
     rows, objectives, valid = samples(2, 60, 64)
     region, _, _ = find(FEATURES[rows], objectives, valid, BENCHMARK.table.reference_point, config)
-    static = kernel.static(FEATURES)
     inside = []
     for level in range(config.depth):
-        decision = np.asarray(svm_decision(kernel, jax.tree.map(lambda a, i=level: a[i], region.machines), static))
+        decision = np.asarray(svm_decision(kernel, jax.tree.map(lambda a, i=level: a[i], region.machines), FEATURES))
         if not region.active[level]:
             inside.append(np.ones(SPACE.size, bool))
         else:
             inside.append(decision > 0 if region.positive[level] else decision <= 0)
     expected = [next((i for i, row in enumerate(column) if not row), 3) for column in np.array(inside).T]
-    np.testing.assert_array_equal(region_depth(kernel, region, static), expected)
+    np.testing.assert_array_equal(region_depth(kernel, region, FEATURES), expected)
 
 
 @pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[2]], ids=["poly", "rbf"])

@@ -2,7 +2,7 @@
 
 from cenas_jax.search.lamoo.searcher import LamooConfig, LamooState, lamoo_search
 from cenas_jax.search.lamoo.svm import SVM, SVMConfig, make_kernel, svm_decision, svm_fit
-from cenas_jax.search.lamoo.tree import Region, TreeConfig, partition, region_depth, region_depth_everywhere
+from cenas_jax.search.lamoo.tree import Region, TreeConfig, partition, region_depth, space_kernel
 
 __all__ = [
     "SVM",
@@ -15,7 +15,7 @@ __all__ = [
     "make_kernel",
     "partition",
     "region_depth",
-    "region_depth_everywhere",
+    "space_kernel",
     "svm_decision",
     "svm_fit",
 ]

@@ -18,8 +18,8 @@ from cenas_jax.search.base import (
     shared_maximum,
 )
 from cenas_jax.search.gaussian_process import Correction, fit_correction, no_correction, posterior_quantiles, resized
-from cenas_jax.search.lamoo.svm import Kernel, make_kernel
-from cenas_jax.search.lamoo.tree import PartitionInfo, Region, TreeConfig, partition, region_depth_everywhere
+from cenas_jax.search.lamoo.svm import Kernel
+from cenas_jax.search.lamoo.tree import PartitionInfo, Region, TreeConfig, partition, space_kernel
 from cenas_jax.search.ranking import LEVELS, by_dominance, by_hypervolume_gain, first_front
 from cenas_jax.spaces.base import SearchSpace
 
@@ -74,10 +74,7 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
     classes = isomorphism_classes(space)
     with jax.ensure_compile_time_eval():  # constants, also where a searcher is made inside of `jit`
         space_codes = space.codes(jnp.arange(space.size))
-        space_features = space.features(space_codes)
-        kernel = make_kernel(config.tree.svm, space_features.shape[1])
-        space_static = kernel.static(space_features)
-        depth_of = region_depth_everywhere(kernel, space_codes, space_features)
+        kernel, depth_of = space_kernel(config.tree.svm, space_codes, space.features(space_codes))
 
     def init(key):
         archive = archive_init(config.capacity, len(space.num_choices), num_objectives)
@@ -98,8 +95,7 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
 
     def learn(state: LamooState) -> LamooState:
         archive = state.archive
-        static = space_static[space.index(archive.codes)]
-        region, _ = best_region(space, kernel, archive, static, reference_point, config.tree)
+        region, _ = best_region(space, kernel, archive, reference_point, config.tree)
         depth = depth_of(region).astype(jnp.int8)
         corrections = ()
         if config.choice == "corrected":
@@ -177,10 +173,9 @@ def best_region(
     space: SearchSpace,
     kernel: Kernel,
     archive: Archive,
-    static: Float[Array, "capacity s"],
     reference_point: Float[Array, " m"],
     config: TreeConfig,
 ) -> tuple[Region, PartitionInfo]:
-    """The region that the evaluated architectures of `archive` lead to; `static` are their rows of `kernel.static`."""
+    """The region that the evaluated architectures of `archive` lead to."""
     x = space.features(archive.codes)
-    return partition(kernel, x, static, archive.objectives, archive_valid(archive), reference_point, config)
+    return partition(kernel, x, archive.objectives, archive_valid(archive), reference_point, config)

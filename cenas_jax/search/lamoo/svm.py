@@ -13,7 +13,7 @@ Sources: Cortes & Vapnik 1995 (SVM); Mehrotra 1992 (predictor-corrector); Fine &
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -27,7 +27,7 @@ from cenas_jax.search.lamoo.monomials import (
     monomials,
     multiplicities,
     polynomial_on_grid,
-    scatter_by_moments,
+    scatter_on_grid,
 )
 
 MAX_MONOMIALS = 512
@@ -66,23 +66,21 @@ class Landmarks(NamedTuple):
 class Kernel(NamedTuple):
     """A kernel whose decision is linear in its columns: `decision = columns @ weights + bias`.
 
-    `static(x)` needs no data and is computed once for a whole space. `fit(x, valid)` looks at the training points and
-    returns the landmarks, a whitening matrix (None: the identity) and the scale. `columns(landmarks, static)` are
-    explicit features, `k(x, x') = scale * phi(x) . phi(x')` with `phi = columns @ whitening`; where the landmarks are
-    the training points themselves, they are the kernel's values. `gram(landmarks, x)` is `k(x, x') / scale` of all
-    pairs. `scatter(x, columns)` prepares `c -> sum_i c_i columns_i columns_i^T`. Rows that are not `valid` change
-    nothing. `on_grid(values)`, where there is a faster way, gives the decisions of a machine for all combinations of
-    the features' values, the first feature slowest.
+    `fit(x, valid)` looks at the training points and returns the landmarks, a whitening matrix (None: the identity) and
+    the scale. `columns(landmarks, x)` are explicit features, `k(x, x') = scale * phi(x) . phi(x')` with
+    `phi = columns @ whitening`; where the landmarks are the training points themselves, they are the kernel's values.
+    `gram(landmarks, x)` is `k(x, x') / scale` of all pairs. `scatter(x, columns)` prepares
+    `c -> sum_i c_i columns_i columns_i^T`. Rows that are not `valid` change nothing. `on_grid(machine)`, where there is
+    a faster way, gives the decisions for all combinations of the values of the features, the first feature slowest.
     """
 
-    static: Callable[[Float[Array, "n f"]], Float[Array, "n s"]]
     fit: Callable[
         [Float[Array, "n f"], Bool[Array, " n"]], tuple[Landmarks, Float[Array, "r r"] | None, Float[Array, ""]]
     ]
-    columns: Callable[[Landmarks, Float[Array, "n s"]], Float[Array, "n r"]]
+    columns: Callable[[Landmarks, Float[Array, "n f"]], Float[Array, "n r"]]
     gram: Callable[[Landmarks, Float[Array, "n f"]], Float[Array, "n n"]]
     scatter: Callable[[Float[Array, "n f"], Float[Array, "n r"]], Callable[[Float[Array, " n"]], Float[Array, "r r"]]]
-    on_grid: Callable[[list[np.ndarray]], Callable[["SVM"], Float[Array, " cells"]]] | None = None
+    on_grid: Callable[["SVM"], Float[Array, " cells"]] | None = None
 
 
 class SVM(NamedTuple):
@@ -113,18 +111,17 @@ def _scatter(x, columns):
 def linear_kernel() -> Kernel:
     """`k(x, x') = x . x'`."""
     return Kernel(
-        static=lambda x: x,
         fit=lambda x, valid: (_no_landmarks(x.dtype), None, jnp.ones((), x.dtype)),
-        columns=lambda landmarks, static: static,
+        columns=lambda landmarks, x: x,
         gram=lambda landmarks, x: x @ x.T,
         scatter=_scatter,
     )
 
 
-def polynomial_kernel(degree: int, num_features: int) -> Kernel:
+def polynomial_kernel(degree: int, num_features: int, values: Sequence[np.ndarray] | None = None) -> Kernel:
     """`k(x, x') = (gamma x . x')^degree`, exactly, by its `C(f + degree - 1, degree)` monomials.
 
-    Raises `ValueError` where that exceeds 512 (many features): take `rbf` there.
+    `values`: see `make_kernel`. Raises `ValueError` where the monomials are more than 512 (many features): take `rbf`.
     """
     count = math.comb(num_features + degree - 1, degree)
     if count > MAX_MONOMIALS:
@@ -132,22 +129,22 @@ def polynomial_kernel(degree: int, num_features: int) -> Kernel:
             f"a poly kernel of degree {degree} on {num_features} features has {count} monomials, more than "
             f"{MAX_MONOMIALS}: use kernel='rbf' or a lower degree"
         )
-    powers = exponents(num_features, degree)
-    root = np.sqrt(multiplicities(powers))
-    moments = scatter_by_moments(num_features, degree)
-
-    def on_grid(values):
-        everywhere = polynomial_on_grid(values, degree)
-        return lambda machine: everywhere(machine.weights) + machine.bias
-
-    return Kernel(
-        static=lambda x: monomials(x, powers) * jnp.asarray(root, x.dtype)[None, :],
+    root = np.sqrt(multiplicities(exponents(num_features, degree))).astype(np.float32)
+    by_rows = Kernel(
         fit=lambda x, valid: (_no_landmarks(x.dtype), None, gamma_scale(x, valid) ** degree),
-        columns=lambda landmarks, static_rows: static_rows,
+        columns=lambda landmarks, x: (monomials(x, degree) * root[:, None]).T,
         gram=lambda landmarks, x: (x @ x.T) ** degree,
-        scatter=(lambda x, columns: moments(x)) if moments else _scatter,
-        on_grid=on_grid if num_features > 1 else None,
+        scatter=_scatter,
     )
+    if values is None or num_features < 2:
+        return by_rows
+    everywhere, sums_of = polynomial_on_grid(values, degree), scatter_on_grid(values, degree)
+
+    def scatter(x, columns):
+        sums = sums_of(x) if sums_of else _scatter(x, columns / root)
+        return lambda c: sums(c) * np.outer(root, root)
+
+    return by_rows._replace(scatter=scatter, on_grid=lambda machine: everywhere(machine.weights * root) + machine.bias)
 
 
 def rbf_kernel(rank: int) -> Kernel:
@@ -174,34 +171,37 @@ def rbf_kernel(rank: int) -> Kernel:
         inverse = jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(gram), jnp.eye(rank, dtype=x.dtype), lower=True)
         return Landmarks(points, gamma), jnp.where(both, inverse, 0).T, one
 
-    def columns(landmarks, static_rows):
-        return kernel(static_rows, landmarks.points, landmarks.gamma)
+    def columns(landmarks, x):
+        return kernel(x, landmarks.points, landmarks.gamma)
 
-    return Kernel(lambda x: x, fit, columns, lambda landmarks, x: kernel(x, x, landmarks.gamma), _scatter)
+    return Kernel(fit, columns, lambda landmarks, x: kernel(x, x, landmarks.gamma), _scatter)
 
 
-def make_kernel(config: SVMConfig, num_features: int) -> Kernel:
-    """The kernel that `config` names, for `num_features` input features."""
+def make_kernel(config: SVMConfig, num_features: int, values: Sequence[np.ndarray] | None = None) -> Kernel:
+    """The kernel that `config` names, for `num_features` input features.
+
+    `values` says that every row that the kernel will see combines these values of the features (a tabular space), which
+    makes sums and decisions of `poly` several times faster; rows of other values are then silently misread.
+    """
     if config.kernel == "poly":
-        return polynomial_kernel(config.degree, num_features)
+        return polynomial_kernel(config.degree, num_features, values)
     return rbf_kernel(config.rank) if config.kernel == "rbf" else linear_kernel()
 
 
 def svm_fit(
     kernel: Kernel,
     x: Float[Array, "n f"],
-    static: Float[Array, "n s"],
     good: Bool[Array, " n"],
     valid: Bool[Array, " n"],
     config: SVMConfig,
 ) -> tuple[SVM, Float[Array, " n"]]:
     """Fits the machine that separates `good` rows (positive decisions) from the others.
 
-    `static = kernel.static(x)`. Rows that are not `valid` have no influence. With one class only, the decision has
-    that class's sign everywhere. Returns the machine and the dual variables `alpha[n]` in `[0, C]`, 0 where invalid.
+    Rows that are not `valid` have no influence. With one class only, the decision has that class's sign everywhere.
+    Returns the machine and the dual variables `alpha[n]` in `[0, C]`, 0 where invalid.
     """
     landmarks, whitening, scale = kernel.fit(x, valid)
-    columns = kernel.columns(landmarks, static)
+    columns = kernel.columns(landmarks, x)
     labels = jnp.where(valid, jnp.where(good, 1.0, -1.0), 0.0).astype(columns.dtype)
     if whitening is None and x.shape[0] <= SAMPLES_PER_FEATURE * columns.shape[1]:
         form = _samples_form(kernel.gram(landmarks, x), labels)
@@ -223,9 +223,9 @@ def svm_pad(machine: SVM, rank: int) -> SVM:
     return SVM(jnp.pad(machine.weights, (0, added)), machine.bias, machine.landmarks._replace(points=points))
 
 
-def svm_decision(kernel: Kernel, machine: SVM, static: Float[Array, "n s"]) -> Float[Array, " n"]:
-    """`w . phi(x) + b` of rows given by their `static` features; positive = good."""
-    return machine.weights @ kernel.columns(machine.landmarks, static).T + machine.bias  # under `vmap`, machines first
+def svm_decision(kernel: Kernel, machine: SVM, x: Float[Array, "n f"]) -> Float[Array, " n"]:
+    """`w . phi(x) + b` of every row; positive = good."""
+    return machine.weights @ kernel.columns(machine.landmarks, x).T + machine.bias  # under `vmap`, machines first
 
 
 class _Form(NamedTuple):
@@ -241,7 +241,7 @@ class _Form(NamedTuple):
     margins: Callable[[Float[Array, " k"]], Float[Array, " n"]]
     """`w -> B w`: the labelled decisions without the bias."""
     factorise: Callable[[Float[Array, " n"]], Callable]
-    """`c -> ((v, d) -> (z, A z - d))` for columns v and d with `(Q + diag(1 / c)) z = v + B d`; 0 in rows where c is 0.
+    """`c -> (pairs of v and d -> pairs of z and A z - d)` with `(Q + diag(1 / c)) z = v + B d`; z is 0 where c is 0.
     One factorisation."""
     original: Callable[[Float[Array, " k"]], Float[Array, " k"]]
     """Weights of the columns as they were before labels and norm."""
@@ -253,12 +253,11 @@ def _samples_form(gram: Float[Array, "n n"], labels: Float[Array, " n"]) -> _For
     matrix = gram * (labels[:, None] * labels[None, :] / norm)
 
     def factorise(curvature):
-        root = jnp.sqrt(curvature)[:, None]
-        inverse = _inverse_of_one_plus(matrix * (root * root.T))
+        root = jnp.sqrt(curvature)
+        inverse = _inverse_of_one_plus(matrix * (root[:, None] * root[None, :]))
 
-        def solve(v, _):  # w is alpha itself, so d is 0
-            z = root * inverse(root * v)
-            return z, z
+        def solve(*pairs):  # w is alpha itself, so d is 0
+            return [(root * z, root * z) for z in inverse([root * v for v, _ in pairs])]
 
         return solve
 
@@ -268,21 +267,19 @@ def _samples_form(gram: Float[Array, "n n"], labels: Float[Array, " n"]) -> _For
 def _features_form(features: Float[Array, "n r"], scatter: Callable, labels: Float[Array, " n"]) -> _Form:
     """The same by the Woodbury identity: factorises `I + B^T diag(c) B`."""
     norm = _mean_over_valid((features**2).sum(axis=1), labels)
-    rows = features * (labels / jnp.sqrt(norm))[:, None]
+    # Features first, and one vector after the other: what XLA on CPU multiplies fastest.
+    rows = features.T * (labels / jnp.sqrt(norm))[None, :]
 
     def factorise(curvature):
         inverse = _inverse_of_one_plus(scatter(curvature / norm))
-        curvature = curvature[:, None]
 
-        def solve(v, d):
-            # Column by column: XLA on CPU takes longer for a product with two columns than for two with one.
-            pulled = [column @ rows for column in (curvature * v).T]
-            step = inverse(jnp.stack(pulled, axis=1) - d)
-            return curvature * (v - rows @ step), step
+        def solve(*pairs):
+            steps = inverse([rows @ (curvature * v) - d for v, d in pairs])
+            return [(curvature * (v - step @ rows), step) for (v, _), step in zip(pairs, steps, strict=True)]
 
         return solve
 
-    return _Form(norm, lambda alpha: alpha @ rows, lambda w: rows @ w, factorise, lambda w: w / jnp.sqrt(norm))
+    return _Form(norm, lambda alpha: rows @ alpha, lambda w: w @ rows, factorise, lambda w: w / jnp.sqrt(norm))
 
 
 def _mean_over_valid(values, labels):
@@ -291,10 +288,11 @@ def _mean_over_valid(values, labels):
 
 
 def _inverse_of_one_plus(matrix: Float[Array, "k k"]) -> Callable:
-    """`v -> (I + matrix)^-1 v` for a positive semi-definite matrix and columns v."""
+    """`vectors -> (I + matrix)^-1 vectors` for a positive semi-definite matrix."""
     eye = jnp.eye(matrix.shape[0], dtype=matrix.dtype)
-    factor = jnp.linalg.cholesky(matrix + eye, symmetrize_input=False)
-    return lambda v: jax.scipy.linalg.cho_solve((factor, True), v)
+    # The factorisation wants columns first: of a symmetric matrix the transpose costs no copy.
+    factor = jnp.linalg.cholesky((matrix + eye).T, symmetrize_input=False)
+    return lambda vectors: jax.scipy.linalg.cho_solve((factor, True), jnp.stack(vectors, axis=1)).T
 
 
 class _Iterate(NamedTuple):
@@ -349,8 +347,7 @@ def _interior_point(form: _Form, labels: Float[Array, " n"], scale: Float[Array,
             return jnp.minimum(jnp.stack(ratios).min(), 1.0)
 
         targets = -alpha * surplus, -slack_dual * violation
-        both = jnp.stack([pull(*targets), labels], axis=1), jnp.stack([dual_residual, 0 * dual_residual], axis=1)
-        by_pull, by_labels = zip(*(column.T for column in solve(*both)), strict=True)
+        by_pull, by_labels = solve((pull(*targets), dual_residual), (labels, 0 * dual_residual))
         affine = direction(*targets, by_pull, by_labels)
         length = longest(affine)
         after = (alpha + length * affine.alpha) * (surplus + length * affine.surplus)
@@ -360,7 +357,7 @@ def _interior_point(form: _Form, labels: Float[Array, " n"], scale: Float[Array,
             centring - alpha * surplus - affine.alpha * affine.surplus,
             centring - slack_dual * violation + affine.alpha * affine.violation,
         )
-        by_pull = tuple(column[:, 0] for column in solve(pull(*targets)[:, None], dual_residual[:, None]))
+        (by_pull,) = solve((pull(*targets), dual_residual))
         change = direction(*targets, by_pull, by_labels)
         length = 0.997 * longest(change)
         new = _Iterate(

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cenas_jax.pareto import dominance_counts, grouped_hypervolume_2d, hypervolume
 from cenas_jax.search.base import at_smallest_size
-from cenas_jax.search.lamoo.svm import SVM, Kernel, SVMConfig, svm_decision, svm_fit, svm_pad
+from cenas_jax.search.lamoo.svm import SVM, Kernel, SVMConfig, make_kernel, svm_decision, svm_fit, svm_pad
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,6 @@ class _Level(NamedTuple):
 def partition(
     kernel: Kernel,
     x: Float[Array, "n f"],
-    static: Float[Array, "n s"],
     objectives: Float[Array, "n m"],
     valid: Bool[Array, " n"],
     reference_point: Float[Array, " m"],
@@ -87,7 +86,7 @@ def partition(
 ) -> tuple[Region, PartitionInfo]:
     """Partitions the space by the evaluated samples and returns the best region.
 
-    `x` are the samples' features, `static = kernel.static(x)`, `objectives` are maximised. Rows that are not `valid`
+    `x` are the samples' features, `objectives` are maximised. Rows that are not `valid`
     (and failed evaluations, whose objectives are NaN) take no part. With `min_samples` or fewer the region is the whole
     space.
     """
@@ -97,15 +96,15 @@ def partition(
         on_path, positive, info = at_smallest_size(
             rows, x.shape[0], lambda size: _path_by_label(objectives, valid, reference_point, config, size)
         )
-        machines = jax.lax.map(lambda part: _fit_path_node(kernel, x, static, part, config), on_path)
+        machines = jax.lax.map(lambda part: _fit_path_node(kernel, x, part, config), on_path)
         return Region(machines, positive, on_path.splits), info
 
     node = jnp.zeros(x.shape[0], jnp.int32)
     levels, every_machine = [], []
     for depth in range(config.depth):
         level = _split(objectives, valid, node, depth, config)
-        machine = _fit_every_node(kernel, x, static, valid, level, config)
-        decision = jax.vmap(lambda m: svm_decision(kernel, m, static))(machine)
+        machine = _fit_every_node(kernel, x, valid, level, config)
+        decision = jax.vmap(lambda m: svm_decision(kernel, m, x))(machine)
         right = jnp.take_along_axis(decision, level.node[None, :], axis=0)[0] <= 0
         node = 2 * node + (right & level.splits[level.node])
         levels.append(level)
@@ -145,30 +144,31 @@ def _path_by_label(objectives, valid, reference_point, config: TreeConfig, size:
     return on_path, _positive(leaf, config), info
 
 
-def region_depth(kernel: Kernel, region: Region, static: Float[Array, "n s"]) -> Int[Array, " n"]:
+def region_depth(kernel: Kernel, region: Region, x: Float[Array, "n f"]) -> Int[Array, " n"]:
     """How many of the path's constraints, from the root on, each row satisfies: `L` inside the region.
 
-    Constraints that are not active count as satisfied. `static = kernel.static(features)`.
+    Constraints that are not active count as satisfied.
     """
-    return _depth(lambda machine: svm_decision(kernel, machine, static), region)
+    return _depth(lambda machine: svm_decision(kernel, machine, x), region)
 
 
-def region_depth_everywhere(
-    kernel: Kernel, codes: Int[Array, "n d"], features: Float[Array, "n d"]
-) -> Callable[[Region], Int[Array, " n"]]:
-    """`region -> region_depth` of a space whose `n` architectures are all combinations of their `codes`.
+def space_kernel(
+    config: SVMConfig, codes: Int[Array, "n d"], features: Float[Array, "n d"]
+) -> tuple[Kernel, Callable[[Region], Int[Array, " n"]]]:
+    """The kernel for a space whose `n` architectures are all combinations of their `codes`, and `region -> depth[n]`.
 
-    Feature `i` is a number for each choice of entry `i` (as in a tabular space), so that decisions need not the matrix
-    of all rows where the kernel has a faster way.
+    Feature `i` is a number for each choice of entry `i` (as in a tabular space). The depth is `region_depth` of all
+    architectures, without the matrix of all their columns where the kernel has a faster way.
     """
-    if kernel.on_grid is None:
-        static = kernel.static(features)
-        return lambda region: region_depth(kernel, region, static)
     columns = np.asarray(codes).T
     choices = [np.unique(column, return_index=True)[1] for column in columns]
-    values = [column[rows] for column, rows in zip(np.asarray(features).T, choices, strict=True)]
-    decide, position = kernel.on_grid(values), np.ravel_multi_index(tuple(columns), [len(rows) for rows in choices])
-    return lambda region: _depth(decide, region)[position]
+    values = [feature[rows] for feature, rows in zip(np.asarray(features).T, choices, strict=True)]
+    kernel = make_kernel(config, features.shape[1], values)
+    on_grid = kernel.on_grid
+    if on_grid is None:
+        return kernel, lambda region: region_depth(kernel, region, features)
+    position = np.ravel_multi_index(tuple(columns), [len(rows) for rows in choices])
+    return kernel, lambda region: _depth(on_grid, region)[position]
 
 
 def _depth(decide: Callable[[SVM], Float[Array, " n"]], region: Region) -> Int[Array, " n"]:
@@ -219,22 +219,22 @@ def _path_node(level: _Level, place) -> _PathNode:
     return _PathNode(level.order, first, samples, level.good, level.splits[place])
 
 
-def _fit_path_node(kernel, x, static, node: _PathNode, config: TreeConfig) -> SVM:
+def _fit_path_node(kernel, x, node: _PathNode, config: TreeConfig) -> SVM:
     """The SVM of one node, on its samples alone."""
     n = x.shape[0]
 
     def fit(size: int) -> SVM:
         position = jnp.arange(size)
         rows = node.order[jnp.minimum(node.first + position, n - 1)]
-        machine, _ = svm_fit(kernel, x[rows], static[rows], node.good[rows], position < node.samples, config.svm)
+        machine, _ = svm_fit(kernel, x[rows], node.good[rows], position < node.samples, config.svm)
         return svm_pad(machine, min(config.svm.rank, n))
 
     return at_smallest_size(node.samples, n, fit)
 
 
-def _fit_every_node(kernel, x, static, valid, level: _Level, config: TreeConfig) -> SVM:
+def _fit_every_node(kernel, x, valid, level: _Level, config: TreeConfig) -> SVM:
     def fit(place):
-        return svm_fit(kernel, x, static, level.good, valid & (level.node == place), config.svm)[0]
+        return svm_fit(kernel, x, level.good, valid & (level.node == place), config.svm)[0]
 
     return jax.vmap(fit)(jnp.arange(level.samples.shape[0]))
 
