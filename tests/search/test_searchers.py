@@ -1,5 +1,6 @@
 """Random search and LaMOO as ask/tell: nothing twice, nothing missed, never a stall."""
 
+import functools
 from typing import Any
 
 import jax
@@ -34,6 +35,12 @@ def make(kind, space, capacity: int = 64, **options):
     choice: Any = kind.removeprefix("lamoo-")
     config = LamooConfig(capacity=capacity, choice=choice, tree=TreeConfig(min_samples=4), **options)
     return lamoo_search(space, jnp.asarray([0.0, -60.0]), config)
+
+
+@functools.cache
+def tiny(kind):
+    """One for all tests, so that what was compiled for it serves them."""
+    return make(kind, TINY, 32)
 
 
 def candidates(space, index, valid=None) -> Candidates:
@@ -157,7 +164,7 @@ def test_isomorphs_may_differ():
 
 @pytest.mark.parametrize("kind", ["random", "lamoo-corrected"])
 def test_a_tiny_space_is_used_up_and_then_nothing_is_valid(kind):
-    searcher = make(kind, TINY, 32)
+    searcher = tiny(kind)
     objectives = synthetic_benchmark(2, TINY).table.objectives
 
     @jax.jit
@@ -180,7 +187,7 @@ def test_a_tiny_space_is_used_up_and_then_nothing_is_valid(kind):
 
 @pytest.mark.parametrize("kind", ["random", "lamoo-estimate"])
 def test_pending_architectures_are_not_proposed(kind):
-    searcher = make(kind, TINY, 32)
+    searcher = tiny(kind)
     state = jax.jit(searcher.fit)(told(searcher, TINY, np.arange(5), np.tile([50.0, -9.0], (5, 1))))
     pending = jax.jit(TINY.codes)(jnp.arange(5, 12))
     waiting = jnp.asarray(np.arange(7) < 6)  # the last one is no architecture at all
@@ -191,7 +198,7 @@ def test_pending_architectures_are_not_proposed(kind):
 
 @pytest.mark.parametrize("kind", ["random", "lamoo-corrected"])
 def test_failed_evaluations_are_never_proposed_again(kind):
-    searcher = make(kind, TINY, 32)
+    searcher = tiny(kind)
     objectives = np.array(synthetic_benchmark(2, TINY).table.objectives)[:14]
     objectives[::2, 0] = objectives[1::4] = np.nan
     state = jax.jit(searcher.fit)(told(searcher, TINY, np.arange(14), objectives))
@@ -258,7 +265,7 @@ def test_overflow_is_reported_and_what_overflowed_stays_taken():
 
 @pytest.mark.parametrize("kind", ["random", "lamoo-corrected"])
 def test_compiled_equals_not_compiled(kind):
-    searcher = make(kind, TINY, 32)
+    searcher = tiny(kind)
     table = synthetic_benchmark(4, TINY).table
     evaluated = np.array([0, 4, 8, 9, 13, 17, 20, 24])
     unfitted = told(searcher, TINY, evaluated, np.asarray(table.objectives)[evaluated])
