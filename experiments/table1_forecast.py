@@ -208,7 +208,7 @@ def means_and_seeds(by_seed: list[dict]) -> dict:
 
 
 def table_of(fitted, split: Split, rows):
-    return jax.jit(lambda rows: forecast_table(fitted.forecaster, fitted.state, split.grid, rows))(jnp.asarray(rows))
+    return forecast_table(fitted.forecaster, fitted.state, split.grid, rows)
 
 
 def mean_of(documents: list):

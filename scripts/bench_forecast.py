@@ -11,6 +11,7 @@ in memory and a plain loss of the same outputs. Medians of five after a warm-up.
 """
 
 import argparse
+import functools
 import json
 import platform
 import statistics
@@ -113,7 +114,7 @@ def predictions(record: GridRecord, config: FitConfig, features) -> dict[str, fl
     grid, row = to_device(record), jnp.int32(5000)
     predict = jax.jit(lambda row: fitted.forecaster.predict(fitted.state, window_at(grid, row)))
     year = jnp.asarray(rows[:8760])
-    fill = jax.jit(lambda rows: forecast_table(fitted.forecaster, fitted.state, grid, rows))
+    fill = functools.partial(forecast_table, fitted.forecaster, fitted.state, grid)
     models = [torch_model(config, features).eval() for _ in range(config.members)]
     history, horizon = (torch.tensor(np.asarray(part[:1])) for part in (features.history, features.future))
 

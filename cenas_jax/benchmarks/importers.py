@@ -7,6 +7,7 @@ Layouts: Li et al., HW-NAS-Bench (ICLR 2021); Dong et al., NATS-Bench (TPAMI 202
 
 import bz2
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,8 @@ def read_nats_bench(folder: Path, *, partial: bool = False) -> dict[str, np.ndar
     names = _item(load_plain_pickle(_read_bz2(meta_path), meta_path), "meta_archs", meta_path)
     if list(names) != list(cells.canonical_strings()):
         raise ValueError(f"{meta_path}: meta_archs is not the canonical list of {cells.SIZE} architectures")
-    files = [_architecture_file(folder, index) for index in range(cells.SIZE)]
+    present = {entry.name for entry in os.scandir(folder) if entry.is_file()}  # much faster than asking for each
+    files = [_architecture_file(folder, index, present) for index in range(cells.SIZE)]
     absent = [index for index, file in enumerate(files) if file is None]
     if absent and not partial or len(absent) == cells.SIZE:
         raise ValueError(
@@ -100,9 +102,9 @@ def read_nats_bench(folder: Path, *, partial: bool = False) -> dict[str, np.ndar
     return arrays
 
 
-def _architecture_file(folder: Path, index: int) -> Path | None:
+def _architecture_file(folder: Path, index: int, present: set[str]) -> Path | None:
     for name in (f"{index:06d}.pickle.pbz2", f"{index}.pickle.pbz2"):
-        if (folder / name).is_file():
+        if name in present:
             return folder / name
     return None
 

@@ -5,8 +5,8 @@ default coefficients were set by eye so that a NAS-Bench-201-sized space has the
 """
 
 import functools
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -111,7 +111,6 @@ def synthetic_benchmark(
     )
 
 
-@functools.partial(jax.jit, static_argnames=("num_choices", "config"))
 def synthetic_columns(
     key: Key[Array, ""],
     codes: Int[Array, "N d"],
@@ -125,23 +124,33 @@ def synthetic_columns(
     distance to `best_accuracy` is log-normal in it, so accuracy saturates; the broken region falls to chance.
     A cost mixes the sum of its choices' costs with the largest of them (parallel paths) and with interactions; training
     time follows the first cost. Estimates are accuracies with calibrated noise and may leave 0 .. 100.
+
+    Compiled once for a space and a number of costs, as the config's other numbers are traced.
     """
+    numbers = asdict(config)
+    return _columns(key, codes, features, num_choices, numbers.pop("num_costs"), numbers)
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4))
+def _columns(key, codes, features, num_choices, num_costs: int, numbers: dict[str, Any]) -> SyntheticColumns:
     key_quality, key_broken, key_seed, key_cost, key_time, key_estimate = jax.random.split(key, 6)
     choices = _choices(codes, features, num_choices)
 
-    latent = _latent_quality(key_quality, choices, config)
-    distance = (config.best_accuracy - config.median_accuracy) * jnp.exp(-config.accuracy_spread * latent)
-    trained = jnp.maximum(config.best_accuracy - distance, config.chance_accuracy)
-    accuracy = jnp.where(_is_broken(key_broken, choices, config), config.chance_accuracy, trained)
-    accuracy = jnp.clip(accuracy + config.seed_noise * jax.random.normal(key_seed, accuracy.shape, jnp.float32), 0, 100)
+    latent = _latent_quality(key_quality, choices, numbers)
+    best, chance = numbers["best_accuracy"], numbers["chance_accuracy"]
+    distance = (best - numbers["median_accuracy"]) * jnp.exp(-numbers["accuracy_spread"] * latent)
+    trained = jnp.maximum(best - distance, chance)
+    accuracy = jnp.where(_is_broken(key_broken, choices, numbers["broken_share"]), chance, trained)
+    noise = numbers["seed_noise"] * jax.random.normal(key_seed, accuracy.shape, jnp.float32)
+    accuracy = jnp.clip(accuracy + noise, 0, 100)
 
-    cost_keys = jax.random.split(key_cost, config.num_costs)
-    costs = jnp.stack([_cost(cost_key, choices, config) for cost_key in cost_keys], axis=1)
+    cost_keys = jax.random.split(key_cost, num_costs)
+    costs = jnp.stack([_cost(cost_key, choices, numbers) for cost_key in cost_keys], axis=1)
     jitter = jnp.exp(0.1 * jax.random.normal(key_time, accuracy.shape, jnp.float32))
-    train_time_s = config.mean_train_time_s * (0.3 + 0.7 * costs[:, 0] / jnp.mean(costs[:, 0])) * jitter
+    train_time_s = numbers["mean_train_time_s"] * (0.3 + 0.7 * costs[:, 0] / jnp.mean(costs[:, 0])) * jitter
     return SyntheticColumns(
         accuracy=accuracy,
-        accuracy_estimate=noisy_estimates(key_estimate, accuracy, config.estimate_tau),
+        accuracy_estimate=noisy_estimates(key_estimate, accuracy, numbers["estimate_tau"]),
         costs=costs,
         train_time_s=train_time_s,
     )
@@ -188,25 +197,26 @@ def _entry_weights(key: Key[Array, ""], choices: _Choices) -> Float[Array, " d"]
     return jnp.exp(0.5 * jax.random.normal(key, (choices.compute.shape[1],), jnp.float32))
 
 
-def _latent_quality(key: Key[Array, ""], choices: _Choices, config: SyntheticBenchmarkConfig) -> Float[Array, " N"]:
+def _latent_quality(key: Key[Array, ""], choices: _Choices, numbers: dict[str, Any]) -> Float[Array, " N"]:
     key_weights, key_luck, key_pairs = jax.random.split(key, 3)
     luck = jax.random.normal(key_luck, choices.choice_compute.shape, jnp.float32)
-    effect = config.compute_effect * _standardised(choices.choice_compute) + (1 - config.compute_effect) * luck
+    by_compute = numbers["compute_effect"]
+    effect = by_compute * _standardised(choices.choice_compute) + (1 - by_compute) * luck
     effect = effect * _entry_weights(key_weights, choices)[choices.entry]
     single = _standardised(jnp.matmul(choices.one_hot, effect, precision="highest"))
     pairs = _interactions(key_pairs, choices)
-    share = config.interaction_share
-    return _standardised(np.sqrt(1 - share) * single + np.sqrt(share) * pairs)
+    share = numbers["interaction_share"]
+    return _standardised(jnp.sqrt(1 - share) * single + jnp.sqrt(share) * pairs)
 
 
-def _is_broken(key: Key[Array, ""], choices: _Choices, config: SyntheticBenchmarkConfig) -> Bool[Array, " N"]:
+def _is_broken(key: Key[Array, ""], choices: _Choices, share: Float[Array, ""]) -> Bool[Array, " N"]:
     key_weights, key_ties = jax.random.split(key)
     weakest = (choices.compute == 0) * _entry_weights(key_weights, choices)[None, :]
     weakness = jnp.sum(weakest, axis=1) + 1e-3 * jax.random.normal(key_ties, (len(weakest),), jnp.float32)
-    return weakness > jnp.quantile(weakness, 1 - config.broken_share)
+    return weakness > jnp.quantile(weakness, 1 - share)
 
 
-def _cost(key: Key[Array, ""], choices: _Choices, config: SyntheticBenchmarkConfig) -> Float[Array, " N"]:
+def _cost(key: Key[Array, ""], choices: _Choices, numbers: dict[str, Any]) -> Float[Array, " N"]:
     key_choice, key_pairs, key_noise = jax.random.split(key, 3)
     spread = jnp.exp(0.4 * jax.random.normal(key_choice, choices.choice_compute.shape, jnp.float32))
     choice_cost = (0.1 + choices.choice_compute) * spread
@@ -214,6 +224,6 @@ def _cost(key: Key[Array, ""], choices: _Choices, config: SyntheticBenchmarkConf
     num_entries = choices.compute.shape[1]
     raw = 0.7 * jnp.sum(paid, axis=1) + 0.3 * num_entries * jnp.max(paid, axis=1)
     raw = raw * jnp.exp(0.1 * _interactions(key_pairs, choices))
-    low, high = config.cost_range
+    low, high = numbers["cost_range"]
     scaled = low + (high - low) * (raw - jnp.min(raw)) / (jnp.max(raw) - jnp.min(raw))
-    return scaled * jnp.exp(config.cost_noise * jax.random.normal(key_noise, scaled.shape, jnp.float32))
+    return scaled * jnp.exp(numbers["cost_noise"] * jax.random.normal(key_noise, scaled.shape, jnp.float32))

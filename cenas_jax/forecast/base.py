@@ -1,10 +1,12 @@
 """The contract of every forecaster: from a window to quantiles of the next 96 hours."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from cenas_jax.forecast.windows import GridArrays, Window, window_at
@@ -32,9 +34,25 @@ def as_quantiles(point: Float[Array, " H"]) -> Float[Array, "H quantiles"]:
 
 
 def forecast_table(
-    forecaster: Forecaster, state: Any, grid: GridArrays, rows: Int[Array, " n"], *, batch: int = 256, **options
+    forecaster: Forecaster,
+    state: Any,
+    grid: GridArrays,
+    rows: Int[Array | np.ndarray, " n"],
+    *,
+    batch: int = 64,
+    run_delay_h: int = 0,
 ) -> Float[Array, "n H quantiles"]:
-    """Forecasts issued at each of the `rows`, each from what was known then; `options` go to `window_at`."""
+    """Forecasts issued at each of the `rows`, each from what was known then; `run_delay_h` as for `window_at`.
+
+    Compiled: once for a forecaster, a grid's shape and any number of rows up to `batch`, as rows are padded to whole
+    batches.
+    """
+    padded = np.pad(np.asarray(rows, np.int32), (0, -len(rows) % batch), mode="edge" if len(rows) else "constant")
+    return _table(forecaster, state, grid, padded, batch, run_delay_h)[: len(rows)]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4, 5))
+def _table(forecaster: Forecaster, state, grid, rows, batch: int, run_delay_h: int):
     return jax.lax.map(
-        lambda row: forecaster.predict(state, window_at(grid, row, **options)), jnp.asarray(rows), batch_size=batch
+        lambda row: forecaster.predict(state, window_at(grid, row, run_delay_h=run_delay_h)), rows, batch_size=batch
     )

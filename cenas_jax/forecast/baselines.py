@@ -1,5 +1,9 @@
-"""Plain forecasters, the rivals of the transformer. All are point forecasts and run under `jit` and `vmap`."""
+"""Plain forecasters, the rivals of the transformer. All are point forecasts and run under `jit` and `vmap`.
 
+A factory returns the same forecaster for the same arguments, so that what was compiled for it serves again.
+"""
+
+import functools
 from typing import NamedTuple
 
 import jax
@@ -16,6 +20,7 @@ def _nothing_to_fit(key, grid, rows):
     return ()
 
 
+@functools.cache
 def persistence() -> Forecaster:
     """The last known hour, held."""
 
@@ -25,6 +30,7 @@ def persistence() -> Forecaster:
     return Forecaster(_nothing_to_fit, predict)
 
 
+@functools.cache
 def repeat_last(period_h: int) -> Forecaster:
     """The last `period_h` hours over and over: 24 repeats yesterday, 168 last week. `ValueError` beyond the history."""
     if not 1 <= period_h <= HISTORY_H:
@@ -36,6 +42,7 @@ def repeat_last(period_h: int) -> Forecaster:
     return Forecaster(_nothing_to_fit, predict)
 
 
+@functools.cache
 def seasonal_average() -> Forecaster:
     """The mean of the same hour of the day over the last week."""
 
@@ -46,6 +53,7 @@ def seasonal_average() -> Forecaster:
     return Forecaster(_nothing_to_fit, predict)
 
 
+@functools.cache
 def source_forecast(factor_g_per_kwh: tuple[float, ...]) -> Forecaster:
     """The intensity of the source forecast: megawatts times emission factors over all megawatts; NaN without one.
 
@@ -73,6 +81,7 @@ class RidgeState(NamedTuple):
     intercept: Float[Array, " H"]
 
 
+@functools.cache
 def ridge(penalty: float = 0.1, factor_g_per_kwh: tuple[float, ...] = ()) -> Forecaster:
     """Linear regression of log intensity, one an hour ahead, in closed form (Hoerl and Kennard 1970).
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from cenas_jax.forecast.base import Forecaster, as_quantiles
+from cenas_jax.forecast.base import QUANTILES, Forecaster
 from cenas_jax.forecast.baselines import mixed_intensity
 from cenas_jax.forecast.grid import DAY_H, LOWEST_G_PER_KWH
 from cenas_jax.forecast.windows import HISTORY_H, HORIZON_H, GridArrays, Window, actual_at, window_at
@@ -60,7 +60,7 @@ def boosted_trees(
     def fit(key, grid: GridArrays, rows) -> BoostedTreesState:
         lightgbm = _lightgbm()
         inputs, level = _inputs(grid, rows, config, factor_g_per_kwh)
-        actual = jax.vmap(actual_at, (None, 0))(grid, jnp.asarray(rows))
+        actual = jax.vmap(actual_at, (None, 0))(grid, rows)
         target = np.log(np.maximum(np.asarray(actual.intensity_g_per_kwh), LOWEST_G_PER_KWH)) - level[:, None]
         valid = np.asarray(actual.valid).ravel()
         if not valid.any():
@@ -69,7 +69,7 @@ def boosted_trees(
         return BoostedTreesState(lightgbm.train(_parameters(config), learnt, config.rounds), config, factor_g_per_kwh)
 
     def predict(state: BoostedTreesState, window: Window):
-        return predict_many(state, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], window))[0]
+        return predict_many(state, jax.tree.map(lambda leaf: np.asarray(leaf)[None], window))[0]
 
     return Forecaster(fit, predict)
 
@@ -115,12 +115,12 @@ def _predict(state: BoostedTreesState, inputs: np.ndarray, level: np.ndarray):
     count, _, features = inputs.shape
     relative = state.booster.predict(inputs.reshape(-1, features), num_threads=state.config.threads)
     point = np.exp(relative.reshape(count, HORIZON_H) + level[:, None]).astype(np.float32)
-    return jax.vmap(as_quantiles)(jnp.asarray(point))
+    return jnp.asarray(np.repeat(point[..., None], len(QUANTILES), axis=2))
 
 
 def _inputs(grid: GridArrays, rows, config: BoostedTreesConfig, factor_g_per_kwh: tuple[float, ...], **options):
     """`(inputs[n, H, features], level[n])` as NumPy arrays."""
-    inputs, level = _of_rows(grid, jnp.asarray(rows), config, factor_g_per_kwh, tuple(options.items()))
+    inputs, level = _of_rows(grid, rows, config, factor_g_per_kwh, tuple(options.items()))
     return np.asarray(inputs), np.asarray(level)
 
 

@@ -58,6 +58,7 @@ class ConformalState(NamedTuple):
     """Least widths (logarithms): the errors' quantiles for a point forecaster, next to nothing for others."""
 
 
+@jax.jit
 def calibrate(table: Float[Array, "n H Q"], actual: Float[Array, "n H"], valid: Bool[Array, "n H"]) -> ConformalState:
     """The state after a calibration set: forecasts (g/kWh) of `n` issues whose outcomes are all known by now.
 
@@ -82,6 +83,7 @@ def calibrate(table: Float[Array, "n H Q"], actual: Float[Array, "n H"], valid: 
     return ConformalState(jnp.log(jnp.clip(_one_for_nan(margin), *np.exp([-MOST_LOG_MARGIN, MOST_LOG_MARGIN]))), width)
 
 
+@jax.jit
 def apply_margins(state: ConformalState, quantiles: Float[Array, "H Q"]) -> Float[Array, "H Q"]:
     """The calibrated quantiles (g/kWh) of one forecast: the median as it was, columns ascending, NaN where it was."""
     day = jnp.arange(quantiles.shape[0]) // DAY_H
@@ -93,6 +95,7 @@ def apply_margins(state: ConformalState, quantiles: Float[Array, "H Q"]) -> Floa
     return quantiles[:, POINT, None] * factor
 
 
+@functools.partial(jax.jit, static_argnames=("config", "every_h"))
 def observe(
     state: ConformalState,
     issued: Float[Array, "H Q"],

@@ -4,16 +4,19 @@ Tables are `[issues, hours ahead]` in g/kWh; the hours ahead are whole days. Hou
 A score is NaN where no hour is valid, or where the forecast of a valid hour is NaN: a missing forecast is no good one.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from cenas_jax.forecast.base import QUANTILES
 from cenas_jax.forecast.grid import DAY_H
 
 
+@jax.jit
 def mape_by_day(
     point: Float[Array, "n H"], actual: Float[Array, "n H"], valid: Bool[Array, "n H"]
 ) -> Float[Array, " days"]:
@@ -21,6 +24,7 @@ def mape_by_day(
     return 100 * _mean_by_day(jnp.abs(point - actual) / jnp.where(valid, actual, 1.0), valid)
 
 
+@jax.jit
 def coverage_by_day(
     low: Float[Array, "n H"], high: Float[Array, "n H"], actual: Float[Array, "n H"], valid: Bool[Array, "n H"]
 ) -> Float[Array, " days"]:
@@ -29,6 +33,7 @@ def coverage_by_day(
     return 100 * _mean_by_day(jnp.where(jnp.isnan(low + high), jnp.nan, inside), valid)
 
 
+@jax.jit
 def quantile_loss(
     quantiles: Float[Array, "n H Q"], actual: Float[Array, "n H"], valid: Bool[Array, "n H"]
 ) -> Float[Array, ""]:
@@ -64,7 +69,12 @@ class Regret(NamedTuple):
 
 
 def decision_regret(
-    point: Float[Array, "n H"], actual: Float[Array, "n H"], valid: Bool[Array, "n H"], *, window_h: int, share: float
+    point: Float[Array | np.ndarray, "n H"],
+    actual: Float[Array | np.ndarray, "n H"],
+    valid: Bool[Array | np.ndarray, "n H"],
+    *,
+    window_h: int,
+    share: float,
 ) -> Regret:
     """Work runs in `round(share * window_h)` of the next `window_h` hours: those of lowest forecast (the earlier where
     equal). Means are over issues and over the hours run, so that absolute gCO2 follow by times the energy.
@@ -78,11 +88,19 @@ def decision_regret(
             f"decision_regret: {hours} of {window_h} h (share {share:g}): run at least one hour of a window "
             f"of at most {point.shape[1]} h"
         )
+    return _regret(point, actual, valid, hours, window_h)
+
+
+@functools.partial(jax.jit, static_argnames="window_h")
+def _regret(point, actual, valid, hours, window_h: int) -> Regret:
     point, actual, whole = point[:, :window_h], actual[:, :window_h], valid[:, :window_h].all(axis=1)
+    earlier = jnp.tri(window_h, k=-1, dtype=bool)[None]
 
     def mean_of_lowest(table):
-        _, lowest = jax.lax.top_k(-table, hours)
-        return _mean(jnp.take_along_axis(actual, lowest, axis=1).mean(axis=1), whole)
+        # By counting what comes first, so that one program serves any number of hours.
+        this, other = table[:, :, None], table[:, None, :]
+        first = ((other < this) | ((other == this) & earlier)).sum(axis=2)
+        return _mean(jnp.where(first < hours, actual, 0).sum(axis=1) / hours, whole)
 
     # In one loop, so that equal choices have equal sums to the bit: XLA may add up two separate ones in other orders.
     chosen, clairvoyant = jax.lax.map(mean_of_lowest, jnp.stack([point, actual]))

@@ -60,6 +60,7 @@ def start(experts: int, hours: int) -> MixtureState:
     return MixtureState(jnp.zeros((hours // DAY_H, experts)), jnp.zeros(hours), jnp.zeros(hours))
 
 
+@functools.partial(jax.jit, static_argnames="config")
 def weights(
     state: MixtureState,
     there: Bool[Array, "experts H"],
@@ -70,6 +71,7 @@ def weights(
     return jax.nn.softmax(jnp.repeat(log_weight.T, DAY_H, axis=1), axis=0, where=there)
 
 
+@functools.partial(jax.jit, static_argnames="config")
 def mix(
     state: MixtureState,
     experts: Float[Array, "experts H"],
@@ -81,6 +83,7 @@ def mix(
     return jnp.where(there.any(axis=0), mixed, jnp.nan)
 
 
+@functools.partial(jax.jit, static_argnames=("config", "every_h"))
 def observe(
     state: MixtureState,
     experts: Float[Array, "experts H"],

@@ -4,6 +4,7 @@
 so a forecaster that is given a window cannot look ahead. What came later is read by `actual_at` alone.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -66,6 +67,7 @@ def to_device(grid: GridRecord) -> GridArrays:
     )
 
 
+@functools.partial(jax.jit, static_argnames="run_delay_h")
 def window_at(grid: GridArrays, row: Int[Array, ""], *, run_delay_h: int = 0) -> Window:
     """The window of a forecast issued at the start of hour `row`, which lies in `HISTORY_H .. hours`.
 
@@ -116,6 +118,7 @@ class Actual(NamedTuple):
     generation_mw: Float[Array, "H sources"]
 
 
+@jax.jit
 def actual_at(grid: GridArrays, row: Int[Array, ""]) -> Actual:
     """The actual values of the horizon of `row`; invalid, with values of no meaning, beyond the last hour."""
     rows = row + jnp.arange(HORIZON_H)

@@ -148,7 +148,7 @@ def evaluate_forecaster(record: GridRecord, fitted: Fitted, *, start: str | None
     before = before[before >= HISTORY_H].astype(np.int32)
     tables = {"forecaster": _forecasts(record, fitted, grid, rows)}
     for name, plain in {"repeat yesterday": repeat_last(24), "weekly average": seasonal_average()}.items():
-        tables[name] = forecast_table(plain, (), grid, jnp.asarray(rows))
+        tables[name] = _table(plain, (), grid, rows)
     scores = {}
     for name, table in tables.items():
         point = table[..., POINT]
@@ -252,9 +252,9 @@ def _daily(record: GridRecord, start: str | None, end: str | None) -> np.ndarray
     return rows
 
 
-def _actual(grid: GridArrays, rows):
-    actual = jax.vmap(actual_at, (None, 0))(grid, jnp.asarray(rows))
-    return actual.intensity_g_per_kwh, actual.valid
+def _actual(grid: GridArrays, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    actual = jax.vmap(actual_at, (None, 0))(grid, rows)
+    return np.asarray(actual.intensity_g_per_kwh), np.asarray(actual.valid)
 
 
 def _learnt(record: GridRecord, fitted: Fitted, first: int) -> np.ndarray:
@@ -280,18 +280,18 @@ def _forecasts(record: GridRecord, fitted: Fitted, grid: GridArrays, rows: np.nd
     issues = np.arange(rows[0] - DAY_H * days_before, rows[-1] + 1, DAY_H, dtype=np.int32)
     kernel, source = kernel_regression(), source_forecast(record.factor_g_per_kwh)
     others = (kernel, kernel.fit(jax.random.key(0), grid, jnp.asarray(learnt))), (source, ())
-    points = jnp.stack([_table(forecaster, state, grid, issues)[..., POINT] for forecaster, state in others])
+    points = np.stack([_table(forecaster, state, grid, issues)[..., POINT] for forecaster, state in others])
     actual, valid = _actual(grid, issues)
-    valid &= jnp.asarray(issues >= until)[:, None]  # errors on what was learnt from say nothing of those to come
-    return combine(_table(fitted.forecaster, fitted.state, grid, issues), points, actual, valid)[
-        (rows - issues[0]) // DAY_H
-    ]
+    valid = valid & (issues >= until)[:, None]  # errors on what was learnt from say nothing of those to come
+    combined = combine(_table(fitted.forecaster, fitted.state, grid, issues), points, actual, valid)
+    return np.asarray(combined)[(rows - issues[0]) // DAY_H]
 
 
-def _table(forecaster: Forecaster, state, grid: GridArrays, rows):
-    return jax.jit(lambda state, rows: forecast_table(forecaster, state, grid, rows))(state, jnp.asarray(rows))
+def _table(forecaster: Forecaster, state, grid: GridArrays, rows: np.ndarray) -> np.ndarray:
+    """On the host, where columns and rows are picked without compiling."""
+    return np.asarray(forecast_table(forecaster, state, grid, rows))
 
 
 def _rounded(values) -> list[float | None]:
     """None: there is no such number, as for a saving where nothing can be saved."""
-    return [round(float(value), 4) if np.isfinite(value) else None for value in values]
+    return [round(float(value), 4) if np.isfinite(value) else None for value in np.asarray(values)]

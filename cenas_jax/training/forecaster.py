@@ -97,12 +97,16 @@ class Fitted(NamedTuple):
 def fitted(config: FitConfig, factor_g_per_kwh: tuple[float, ...], state: TransformerState, info) -> Fitted:
     """A forecaster from its parts; its own `fit` raises, as it is fitted already."""
 
+    return Fitted(_forecaster(config, factor_g_per_kwh), state, config, factor_g_per_kwh, info)
+
+
+@functools.cache
+def _forecaster(config: FitConfig, factor_g_per_kwh: tuple[float, ...]) -> Forecaster:
     def no_fit(key, grid, rows):
         raise TypeError("this forecaster is fitted already: use its state")
 
     network = network_of(config, len(factor_g_per_kwh))
-    predict = functools.partial(transformer.predict, network, factor_g_per_kwh)
-    return Fitted(Forecaster(no_fit, predict), state, config, factor_g_per_kwh, info)
+    return Forecaster(no_fit, functools.partial(transformer.predict, network, factor_g_per_kwh))
 
 
 @functools.lru_cache

@@ -1,5 +1,7 @@
 """Plain policies by hand, one by one and side by side under `vmap`."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,10 +22,16 @@ def observation(*, arrays: dict | None = None, **values) -> Observation:
 
 
 def act(name: str, slots: int = SLOTS, seen: Observation | None = None, **options) -> int:
-    policy, params = plain_policy(slots), plain_params(name, slots, **options)
-    evaluation_slots, state = policy.act(KEY, policy.init(params), seen or observation())
-    assert evaluation_slots.dtype == jnp.int32 and state == params
+    params = plain_params(name, slots, **options)
+    evaluation_slots, state = compiled(slots)(params, seen or observation())
+    assert evaluation_slots.dtype == jnp.int32 and jax.tree.all(jax.tree.map(np.array_equal, state, params))
     return int(evaluation_slots)
+
+
+@functools.cache
+def compiled(slots: int):
+    policy = plain_policy(slots)
+    return jax.jit(lambda params, seen: policy.act(KEY, policy.init(params), seen))
 
 
 @pytest.mark.parametrize(

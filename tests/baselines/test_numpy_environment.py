@@ -24,7 +24,7 @@ from cenas_jax.cluster.state import ClusterConfig, ClusterParams  # noqa: E402
 from cenas_jax.search import LamooConfig, lamoo_search  # noqa: E402
 from cenas_jax.search.base import draw_without_replacement  # noqa: E402
 from cenas_jax.search.gaussian_process import fit_correction, posterior_quantiles  # noqa: E402
-from cenas_jax.search.lamoo import TreeConfig  # noqa: E402
+from cenas_jax.search.lamoo import SVMConfig, TreeConfig  # noqa: E402
 from cenas_jax.search.ranking import LEVELS, by_hypervolume_gain  # noqa: E402
 from cenas_jax.spaces import tabular_space  # noqa: E402
 
@@ -89,13 +89,16 @@ def test_corrected_estimates_agree(count, unknown, exact):
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-3)
 
 
+gained = jax.jit(by_hypervolume_gain, static_argnums=5)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_the_greedy_batch_agrees(seed):
     draw, n = np.random.default_rng(seed), 12
     evaluated, predicted = draw.normal(size=(40, 2)) * (seed > 0), draw.normal(size=(3, 90, 2)) * (1 + seed)
     reference = np.array([-1.0, -0.5])
-    numbers = [jnp.asarray(part, jnp.float32) for part in (predicted, evaluated, reference)]
-    rows, _ = by_hypervolume_gain(numbers[0], jnp.ones(90, bool), numbers[1], jnp.ones(40, bool), numbers[2], n)
+    numbers = [part.astype(np.float32) for part in (predicted, evaluated, reference)]
+    rows, _ = gained(numbers[0], np.ones(90, bool), numbers[1], np.ones(40, bool), numbers[2], n)
     assert rows.tolist() == by_gain(predicted, evaluated, reference, n).tolist()
     assert by_gain(predicted[:, :5], evaluated[:0], reference, n).shape == (5,)
 
@@ -116,7 +119,8 @@ def table():
 @pytest.fixture(scope="module")
 def steps(table):
     """Compiled; it never splits, so that its region does not hang on an SVM's rounding."""
-    lamoo = LamooConfig(capacity=32, choice="corrected", tree=TreeConfig(min_samples=1000))
+    tree = TreeConfig(depth=1, min_samples=1000, svm=SVMConfig(kernel="linear"))
+    lamoo = LamooConfig(capacity=32, choice="corrected", tree=tree)
     searcher = lamoo_search(SPACE, table.reference_point, lamoo)
     config = ClusterConfig(forecast_h=FORECAST_H, capacity=32, **CONFIG)
     environment = simulated_cluster(SPACE, table, searcher, config, EPISODE_H)

@@ -42,7 +42,7 @@ def random_views(draw, count):
 def test_logits_and_value_agree_with_copied_weights(draw, slots):
     config = AgentConfig(anchor=1.0)
     ours, view = agent(config, slots), random_views(draw, 20)
-    params = ours.init(jax.random.key(0))
+    params = jax.jit(ours.init)(jax.random.key(0))
     weights = jax.tree.map(lambda leaf: leaf + 0.1 * draw.normal(size=leaf.shape).astype(np.float32), params.weights)
     scaling = seen(params.scaling, jnp.asarray(2 + 3 * view.inputs), jnp.ones(20, bool))
 

@@ -1,6 +1,7 @@
 """Made-up files in the layouts of the official ones, and a made-up data folder; all numbers are random."""
 
 import bz2
+import functools
 import json
 import pickle
 from pathlib import Path
@@ -87,16 +88,29 @@ def nats_architecture(index, *, last_epoch_only=False, latency=(0.01, 0.02), see
 
 
 def write_bz2_pickle(path: Path, content):
-    path.write_bytes(bz2.compress(pickle.dumps(content, protocol=4)))
+    path.write_bytes(_packed(content))
+
+
+def _packed(content) -> bytes:
+    return bz2.compress(pickle.dumps(content, protocol=4))
 
 
 def write_nats_archive(folder: Path):
     """Three architectures: latency None; evaluations of the last epoch only; a file name without padding."""
     folder.mkdir()
-    write_bz2_pickle(folder / "meta.pickle.pbz2", {"meta_archs": list(cells.canonical_strings())})
-    write_bz2_pickle(folder / "000000.pickle.pbz2", nats_architecture(0, latency=None))
-    write_bz2_pickle(folder / "000001.pickle.pbz2", nats_architecture(1, last_epoch_only=True))
-    write_bz2_pickle(folder / "2.pickle.pbz2", nats_architecture(2, seeds=(777, 888, 999)))
+    for name, content in _nats_files().items():
+        (folder / name).write_bytes(content)
+
+
+@functools.cache
+def _nats_files() -> dict[str, bytes]:
+    """Packed once, which takes longer than what most tests do with them."""
+    return {
+        "meta.pickle.pbz2": _packed({"meta_archs": list(cells.canonical_strings())}),
+        "000000.pickle.pbz2": _packed(nats_architecture(0, latency=None)),
+        "000001.pickle.pbz2": _packed(nats_architecture(1, last_epoch_only=True)),
+        "2.pickle.pbz2": _packed(nats_architecture(2, seeds=(777, 888, 999))),
+    }
 
 
 def genotype(index):

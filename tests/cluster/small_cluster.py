@@ -81,5 +81,5 @@ def random_searches(seed: int, count: int = SEARCHES) -> tuple[jax.Array, Cluste
         params.append(cluster_params(intensity, power, budget))
         name = kinds[random.integers(len(kinds))]
         policies.append(plain_params(name, slots, threshold=random.uniform(0, 1), reserve_share=random.uniform(0, 0.9)))
-    stack = lambda trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)  # noqa: E731
+    stack = lambda trees: jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *trees)  # noqa: E731
     return jax.random.split(jax.random.key(seed), count), stack(params), stack(policies)

@@ -1,4 +1,4 @@
-"""Hard budgets and the ledger's sums, over 1,000 random searches of one compilation."""
+"""Hard budgets, the ledger's sums and no look-ahead, over 1,000 random searches of one compilation."""
 
 import math
 
@@ -113,6 +113,21 @@ def test_nothing_happens_once_a_search_has_stopped(runs):
     assert not result.history.charge.busy_s[stopped].any() and not result.history.charge.emissions_g[stopped].any()
     assert not result.history.duration_s[stopped].any() and not result.reward[stopped].any()
     assert np.all(np.diff(result.history.running.astype(int), axis=1) <= 0)
+
+
+@pytest.mark.parametrize("known", [1, 3, 6])
+def test_no_look_ahead(known):
+    keys, params, policies = random_searches(99)
+    intensity = np.asarray(params.intensity_g_per_kwh)
+    other = intensity.copy()
+    other[:, CONFIG.window_h + known :] = np.random.default_rng(0).uniform(
+        10, 900, other[:, CONFIG.window_h + known :].shape
+    )
+    before = simulate_many(keys, params, policies)
+    after = simulate_many(keys, params._replace(intensity_g_per_kwh=jnp.asarray(other)), policies)
+    for was, now in zip(jax.tree.leaves(before.history), jax.tree.leaves(after.history), strict=True):
+        np.testing.assert_array_equal(was[:, :known], now[:, :known])
+    assert not np.array_equal(before.history.evaluation_slots, after.history.evaluation_slots)
 
 
 def test_the_hour_of_the_paper():

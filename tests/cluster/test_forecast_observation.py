@@ -123,7 +123,7 @@ def test_one_compilation_for_all_forecasts_and_a_batch_equals_the_searches_one_b
     one, many = jax.jit(search), jax.jit(jax.vmap(search))
     params = [params_of(random_intensity(seed), random_forecast(seed + 10)) for seed in range(5)]
     keys = jax.random.split(jax.random.key(7), len(params))
-    batch = many(keys, jax.tree.map(lambda *leaves: jnp.stack(leaves), *params))
+    batch = many(keys, jax.tree.map(lambda *leaves: np.stack(leaves), *params))
     for i, (key, given) in enumerate(zip(keys, params, strict=True)):
         alone = one(key, given)
         expected = np.argmin(np.clip(np.asarray(relative(given)), -1, 2), axis=1) % (CONFIG.slots + 1)

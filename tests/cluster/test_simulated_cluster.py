@@ -14,15 +14,13 @@ from small_cluster import (
     SPACE,
     TABLE,
     cluster_params,
-    random_searches,
     reset,
-    simulate_many,
     simulate_one,
     step,
 )
 
 from cenas_jax.allocation import plain_params, plain_policy
-from cenas_jax.benchmarks import SyntheticBenchmarkConfig, synthetic_benchmark
+from cenas_jax.benchmarks import benchmark_table
 from cenas_jax.carbon import Budget
 from cenas_jax.carbon.power import paper
 from cenas_jax.cluster.simulated import simulated_cluster
@@ -185,21 +183,6 @@ def test_observation_with_unknown_or_flat_hours():
     assert float(observation.affordable_share) == 1  # nothing is limited
 
 
-@pytest.mark.parametrize("known", [1, 3, 6])
-def test_no_look_ahead(known):
-    keys, params, policies = random_searches(99)
-    intensity = np.asarray(params.intensity_g_per_kwh)
-    other = intensity.copy()
-    other[:, CONFIG.window_h + known :] = np.random.default_rng(0).uniform(
-        10, 900, other[:, CONFIG.window_h + known :].shape
-    )
-    before = simulate_many(keys, params, policies)
-    after = simulate_many(keys, params._replace(intensity_g_per_kwh=jnp.asarray(other)), policies)
-    for was, now in zip(jax.tree.leaves(before.history), jax.tree.leaves(after.history), strict=True):
-        np.testing.assert_array_equal(was[:, :known], now[:, :known])
-    assert not np.array_equal(before.history.evaluation_slots, after.history.evaluation_slots)
-
-
 def test_a_step_after_the_end_changes_nothing_that_matters():
     for budget in (Budget(hours=2.0), Budget(evaluations=3), Budget(carbon_g=100.0)):
         params = cluster_params(budget=budget)
@@ -248,20 +231,32 @@ def test_reward_of_the_paper_counts_every_finished_job():
     assert float(time_step.reward) == pytest.approx(float(expected), rel=1e-4)
 
 
+@jax.jit
+def randomly(table, params):
+    """A random search of a table, with room for 8 evaluations."""
+    config = dataclasses.replace(CONFIG, capacity=8)
+    environment = simulated_cluster(SPACE, table, random_search(SPACE), config, HOURS)
+    return simulate(jax.random.key(0), environment, plain_policy(4), params, plain_params("vanilla", 4), HOURS)
+
+
 def test_equal_training_times_do_not_exceed_the_evaluations():
     # Four jobs finish in the same second, but only two more evaluations are allowed.
-    table = TABLE._replace(train_time_s=jnp.full(SPACE.size, 1800.0))
-    environment = simulated_cluster(SPACE, table, random_search(SPACE), CONFIG, HOURS)
-    params = cluster_params(power=paper(), budget=Budget(evaluations=CONFIG.initial_design + 2))
-    result = jax.jit(
-        lambda key: simulate(key, environment, plain_policy(4), params, plain_params("vanilla", 4), HOURS)
-    )(jax.random.key(0))
+    table = TABLE._replace(train_time_s=jnp.full_like(TABLE.train_time_s, 1800.0))
+    result = randomly(table, cluster_params(power=paper(), budget=Budget(evaluations=CONFIG.initial_design + 2)))
     assert int(result.count) == CONFIG.initial_design + 2
 
 
 def test_a_space_that_is_used_up_ends_without_work():
     space = tabular_space("tiny", (tuple("abc"),) * 3)
-    table = synthetic_benchmark(0, space, SyntheticBenchmarkConfig(mean_train_time_s=600.0)).table
+    rows = np.random.default_rng(0)
+    table = benchmark_table(
+        objectives=rows.uniform(size=(space.size, 2)),
+        estimates=rows.uniform(size=(space.size, 2)),
+        train_time_s=rows.uniform(300, 900, space.size),
+        estimate_time_s=10.0,
+        supernet_time_s=0.0,
+        reference_point=np.zeros(2),
+    )
     config = ClusterConfig(
         slots=4, initial_design=5, queue_capacity=12, screen_per_interval=24, window_h=6, capacity=32
     )
@@ -276,11 +271,7 @@ def test_a_space_that_is_used_up_ends_without_work():
 
 
 def test_more_evaluations_than_the_capacity_are_an_error():
-    config = dataclasses.replace(CONFIG, capacity=8)
-    environment = simulated_cluster(SPACE, TABLE, random_search(SPACE), config, HOURS)
-    result = jax.jit(
-        lambda key: simulate(key, environment, plain_policy(4), cluster_params(), plain_params("vanilla", 4), HOURS)
-    )(jax.random.key(0))
+    result = randomly(TABLE, cluster_params())
     assert int(result.count) == 8
     with pytest.raises(ValueError, match="more than its capacity of 8: raise the capacity"):
         check_overflow(result.overflow, 8)

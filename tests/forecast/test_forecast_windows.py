@@ -48,13 +48,14 @@ def test_no_forecast_depends_on_what_is_not_known(name, run_delay_h):
     if name == "boosted trees":
         pytest.importorskip("lightgbm")
     forecaster, grid = FORECASTERS[name](), small_grid()
-    rows = jnp.arange(168, 24 * 26 + 1, 24)  # The last horizon ends at the first issue hour.
+    predict = forecaster.predict if name == "boosted trees" else jax.jit(forecaster.predict)
+    rows = np.arange(168, 24 * 26 + 1, 24, dtype=np.int32)  # The last horizon ends at the first issue hour.
     for row in (24 * 30, 24 * 30 + 17):
 
         def forecast(record, row=row):
             arrays = to_device(record)
             state = forecaster.fit(jax.random.key(0), arrays, rows)
-            return np.asarray(forecaster.predict(state, window_at(arrays, jnp.asarray(row), run_delay_h=run_delay_h)))
+            return np.asarray(predict(state, window_at(arrays, jnp.asarray(row), run_delay_h=run_delay_h)))
 
         before = forecast(grid)
         np.testing.assert_array_equal(before, forecast(changed(grid, row, run_delay_h, known=False)))
@@ -78,10 +79,12 @@ def test_changing_the_unknown_changes_all_of_it():
 def test_windows_equal_a_slow_implementation(start, run_delay_h):
     grid = small_grid(start=start)
     arrays = to_device(grid)
-    window = jax.jit(lambda row: window_at(arrays, row, run_delay_h=run_delay_h))
     drawn = np.random.default_rng(3).integers(168, grid.hours, 12)
     for row in (168, 24 * 20, 24 * 20 + 4, 24 * 20 + 5, *(int(row) for row in drawn), grid.hours):
-        expected, got = slow_window(grid, row, run_delay_h), window(jnp.asarray(row))
+        expected, got = (
+            slow_window(grid, row, run_delay_h),
+            jax.device_get(window_at(arrays, row, run_delay_h=run_delay_h)),
+        )
         assert int(got.hour) == int(expected.hour)
         for part in ("history", "future"):
             for name, values in getattr(expected, part).items():
@@ -95,7 +98,7 @@ def test_a_row_without_history_or_beyond_the_end_reads_nothing(row):
     assert grid.hours == 960
     window = window_at(to_device(grid), jnp.asarray(row))
     for part in (*window.history, *window.future):
-        assert jnp.isnan(part).all()
+        assert np.isnan(part).all()
 
 
 def test_runs_are_late_by_their_delay():
@@ -108,7 +111,7 @@ def test_runs_are_late_by_their_delay():
 
 def test_actual_values_end_with_the_grid():
     grid = small_grid()
-    actual = actual_at(to_device(grid), jnp.asarray(grid.hours - 40))
+    actual = jax.device_get(actual_at(to_device(grid), jnp.asarray(grid.hours - 40)))
     np.testing.assert_array_equal(actual.intensity_g_per_kwh[:40], grid.intensity_g_per_kwh[-40:])
     np.testing.assert_array_equal(actual.valid, np.arange(96) < 40)
     half = grid.hours // 2

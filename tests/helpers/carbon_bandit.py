@@ -18,6 +18,7 @@ def best(ratio):
     return jnp.max(worth(jnp.arange(SLOTS + 1.0), ratio))
 
 
+@jax.jit
 def observe(ratio, hour) -> Observation:
     zero = jnp.zeros(())
     return Observation(

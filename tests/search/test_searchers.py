@@ -1,11 +1,13 @@
 """Random search and LaMOO as ask/tell: nothing twice, nothing missed, never a stall."""
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from arrays import replaced
 
 from cenas_jax.benchmarks import synthetic_benchmark
 from cenas_jax.cluster.tabular import tabular_search
@@ -24,6 +26,7 @@ ISOMORPH[:125] = ISOMORPH[:125] // 5 * 5
 FOLDED = tabular_space("folded", (tuple("abcde"),) * 4, isomorph=ISOMORPH)
 
 NOTHING = jnp.zeros((0, 3), jnp.int32), jnp.zeros(0, bool)
+NOTHING_SMALL = jnp.zeros((0, 4), jnp.int32), jnp.zeros(0, bool)
 
 
 def make(kind, space, capacity: int = 64, **options):
@@ -34,11 +37,33 @@ def make(kind, space, capacity: int = 64, **options):
     return lamoo_search(space, jnp.asarray([0.0, -60.0]), config)
 
 
+@functools.cache
+def tiny(kind):
+    """One for all tests, so that what was compiled for it serves them."""
+    return make(kind, TINY, 32)
+
+
 def candidates(space, index, valid=None) -> Candidates:
     index = jnp.asarray(index)
     codes = space.codes(index)
     valid = jnp.ones(len(index), bool) if valid is None else valid
     return Candidates(codes, jnp.full((len(index), 2), jnp.nan), valid)
+
+
+def told(searcher, space, index, objectives, estimates=None):
+    """The state of a searcher that was told of these architectures alone, and has not fitted yet."""
+
+    @jax.jit
+    def tell(index, objectives, estimates):
+        rows = candidates(space, index)
+        rows = rows if estimates is None else rows._replace(estimates=estimates)
+        return searcher.tell(searcher.init(jax.random.key(0)), rows, objectives)[0]
+
+    return tell(jnp.asarray(index), jnp.asarray(objectives, jnp.float32), estimates)
+
+
+def indices(space, codes) -> np.ndarray:
+    return np.asarray(jax.jit(space.index)(codes))
 
 
 @pytest.mark.parametrize(
@@ -97,10 +122,9 @@ def test_no_isomorph_of_an_earlier_batch(kind, batch, rounds, capacity):
 
 def test_no_two_isomorphs_in_one_batch():
     searcher = random_search(FOLDED)
-    codes, valid = searcher.ask(
-        jax.random.key(0), searcher.init(jax.random.key(0)), 60, jnp.zeros((0, 4), jnp.int32), NOTHING[1]
-    )
-    classes = ISOMORPH[np.asarray(FOLDED.index(codes))][np.asarray(valid)]
+    state = jax.jit(searcher.init)(jax.random.key(0))
+    codes, valid = jax.jit(searcher.ask, static_argnums=2)(jax.random.key(0), state, 60, *NOTHING_SMALL)
+    classes = ISOMORPH[indices(FOLDED, codes)][np.asarray(valid)]
     assert len(set(classes.tolist())) == len(classes)
 
 
@@ -126,19 +150,21 @@ def test_the_elected_isomorph_is_proposed_as_often_as_its_class_is_large(kind):
 
 
 def test_isomorphs_may_differ():
-    searcher = random_search(with_distinct_isomorphs(FOLDED))
-    state, _ = searcher.tell(searcher.init(jax.random.key(0)), candidates(FOLDED, jnp.arange(1)), jnp.zeros((1, 2)))
-    codes, valid = searcher.ask(jax.random.key(1), state, 625, jnp.zeros((0, 4), jnp.int32), NOTHING[1])
-    assert int(valid.sum()) == 624 and set(FOLDED.index(codes)[:624].tolist()) == set(range(1, 625))
-    folded = random_search(FOLDED)
-    state, _ = folded.tell(folded.init(jax.random.key(0)), candidates(FOLDED, jnp.arange(1)), jnp.zeros((1, 2)))
-    codes, valid = folded.ask(jax.random.key(1), state, 625, jnp.zeros((0, 4), jnp.int32), NOTHING[1])
-    assert not np.isin(np.asarray(FOLDED.index(codes))[np.asarray(valid)], np.arange(5)).any()
+    def asked(space):
+        searcher = random_search(space)
+        state = told(searcher, FOLDED, np.arange(1), np.zeros((1, 2)))
+        codes, valid = jax.jit(searcher.ask, static_argnums=2)(jax.random.key(1), state, 625, *NOTHING_SMALL)
+        return indices(FOLDED, codes), np.asarray(valid)
+
+    index, valid = asked(with_distinct_isomorphs(FOLDED))
+    assert int(valid.sum()) == 624 and set(index[:624].tolist()) == set(range(1, 625))
+    index, valid = asked(FOLDED)
+    assert not np.isin(index[valid], np.arange(5)).any()
 
 
 @pytest.mark.parametrize("kind", ["random", "lamoo-corrected"])
 def test_a_tiny_space_is_used_up_and_then_nothing_is_valid(kind):
-    searcher = make(kind, TINY, 32)
+    searcher = tiny(kind)
     objectives = synthetic_benchmark(2, TINY).table.objectives
 
     @jax.jit
@@ -149,7 +175,7 @@ def test_a_tiny_space_is_used_up_and_then_nothing_is_valid(kind):
         state, info = searcher.tell(state, candidates(TINY, index, valid), objectives[index])
         return state, index, valid, info.overflow
 
-    state, seen, counts = searcher.init(jax.random.key(0)), [], []
+    state, seen, counts = jax.jit(searcher.init)(jax.random.key(0)), [], []
     for step in range(9):
         state, index, valid, overflow = round_(jax.random.fold_in(jax.random.key(1), step), state)
         seen += np.asarray(index)[np.asarray(valid)].tolist()
@@ -161,90 +187,88 @@ def test_a_tiny_space_is_used_up_and_then_nothing_is_valid(kind):
 
 @pytest.mark.parametrize("kind", ["random", "lamoo-estimate"])
 def test_pending_architectures_are_not_proposed(kind):
-    searcher = make(kind, TINY, 32)
-    state, _ = searcher.tell(
-        searcher.init(jax.random.key(0)),
-        candidates(TINY, jnp.arange(5)),
-        jnp.ones((5, 2)) * jnp.asarray([[50.0, -9.0]]),
-    )
-    state = searcher.fit(state)
-    pending = TINY.codes(jnp.arange(5, 12))
-    waiting = jnp.arange(7) < 6  # the last one is no architecture at all
+    searcher = tiny(kind)
+    state = jax.jit(searcher.fit)(told(searcher, TINY, np.arange(5), np.tile([50.0, -9.0], (5, 1))))
+    pending = jax.jit(TINY.codes)(jnp.arange(5, 12))
+    waiting = jnp.asarray(np.arange(7) < 6)  # the last one is no architecture at all
     codes, valid = jax.jit(searcher.ask, static_argnums=2)(jax.random.key(1), state, 27, pending, waiting)
-    proposed = np.asarray(TINY.index(codes))[np.asarray(valid)]
+    proposed = indices(TINY, codes)[np.asarray(valid)]
     assert sorted(proposed.tolist()) == list(range(11, 27))
 
 
 @pytest.mark.parametrize("kind", ["random", "lamoo-corrected"])
 def test_failed_evaluations_are_never_proposed_again(kind):
-    searcher = make(kind, TINY, 32)
-    failed = jnp.arange(14)
-    objectives = synthetic_benchmark(2, TINY).table.objectives[:14].at[::2, 0].set(jnp.nan).at[1::4].set(jnp.nan)
-    state, _ = searcher.tell(searcher.init(jax.random.key(0)), candidates(TINY, failed), objectives)
-    state = jax.jit(searcher.fit)(state)
+    searcher = tiny(kind)
+    objectives = np.array(synthetic_benchmark(2, TINY).table.objectives)[:14]
+    objectives[::2, 0] = objectives[1::4] = np.nan
+    state = jax.jit(searcher.fit)(told(searcher, TINY, np.arange(14), objectives))
     codes, valid = jax.jit(searcher.ask, static_argnums=2)(jax.random.key(1), state, 20, *NOTHING)
-    assert sorted(np.asarray(TINY.index(codes))[np.asarray(valid)].tolist()) == list(range(14, 27))
+    assert sorted(indices(TINY, codes)[np.asarray(valid)].tolist()) == list(range(14, 27))
     rank = jax.jit(searcher.rank, static_argnums=3)
     rows, real = rank(jax.random.key(2), state, Candidates(codes, jnp.zeros((20, 2)), valid), 20)
-    assert int(real.sum()) == 13 and bool(valid[rows[:13]].all())
+    assert int(real.sum()) == 13 and np.asarray(valid)[np.asarray(rows)[:13]].all()
 
 
 def test_an_exhausted_region_relaxes_its_deepest_constraint_first():
     table = synthetic_benchmark(3, SMALL).table
     searcher = lamoo_search(
-        SMALL, table.reference_point, LamooConfig(capacity=64, choice="random", tree=TreeConfig(min_samples=4))
+        SMALL, table.reference_point, LamooConfig(capacity=32, choice="random", tree=TreeConfig(min_samples=4))
     )
     key = jax.random.key(0)
-    evaluated = jax.random.permutation(key, SMALL.size)[:40]
-    told, _ = jax.jit(searcher.tell)(searcher.init(key), candidates(SMALL, evaluated), table.objectives[evaluated])
-    told = jax.jit(searcher.fit)(told)
+    evaluated = np.random.default_rng(0).permutation(SMALL.size)[:32]
+    state = jax.jit(searcher.fit)(told(searcher, SMALL, evaluated, np.asarray(table.objectives)[evaluated]))
     ask = jax.jit(searcher.ask, static_argnums=2)
-    no_codes = jnp.zeros((0, 4), jnp.int32)
 
     def asked(n):
-        codes, valid = ask(key, told, n, no_codes, NOTHING[1])
+        codes, valid = ask(key, state, n, *NOTHING_SMALL)
         assert bool(valid.all())
-        return set(np.asarray(SMALL.index(codes)).tolist())
+        return set(indices(SMALL, codes).tolist())
 
     for n in (10, 300):  # a few of the region; more than any region holds
-        assert len(asked(n)) == n and not asked(n) & set(np.asarray(evaluated).tolist())
-    codes, valid = ask(key, told, 600, no_codes, NOTHING[1])
-    assert int(valid.sum()) == 585
+        assert len(asked(n)) == n and not asked(n) & set(evaluated.tolist())
+    codes, valid = ask(key, state, 600, *NOTHING_SMALL)
+    assert int(valid.sum()) == 593
 
     # A small draw comes from the region alone, and one that does not fit drops constraints from the deepest on.
-    def depth(index):
-        return np.asarray(region_depth(kernel, region, SMALL.features(SMALL.codes(jnp.asarray(index)))))
+    @jax.jit
+    def depth_of_all(archive):
+        tree = TreeConfig(min_samples=4)
+        kernel = make_kernel(tree.svm, 4)
+        region, _ = best_region(SMALL, kernel, archive, table.reference_point, tree)
+        return region_depth(kernel, region, SMALL.features(SMALL.codes(jnp.arange(SMALL.size))))
 
-    tree = TreeConfig(min_samples=4)
-    kernel = make_kernel(tree.svm, 4)
-    region = jax.jit(lambda archive: best_region(SMALL, kernel, archive, table.reference_point, tree)[0])(told.archive)
-    left = np.setdiff1d(np.arange(SMALL.size), evaluated)
-    depths = depth(left)
+    depth = np.asarray(depth_of_all(state.archive))
+    depths = np.delete(depth, evaluated)
     for n in (10, 300):
         least = max(least for least in range(4) if (depths >= least).sum() >= n)
-        assert depth(sorted(asked(n))).min() >= least
+        assert depth[sorted(asked(n))].min() >= least
     assert (depths == 3).sum() >= 10
 
 
 def test_overflow_is_reported_and_what_overflowed_stays_taken():
     searcher = make("lamoo-random", TINY, 8)
-    searcher = searcher._replace(tell=jax.jit(searcher.tell), ask=jax.jit(searcher.ask, static_argnums=2))
-    state = searcher.init(jax.random.key(0))
-    state, info = searcher.tell(state, candidates(TINY, jnp.arange(6)), jnp.ones((6, 2)))
+    searcher = searcher._replace(fit=jax.jit(searcher.fit), ask=jax.jit(searcher.ask, static_argnums=2))
+
+    @jax.jit
+    def tell(state, index, valid):
+        return searcher.tell(state, candidates(TINY, index, valid), jnp.ones((6, 2)))
+
+    state = jax.jit(searcher.init)(jax.random.key(0))
+    state, info = tell(state, np.arange(6), np.ones(6, bool))
     assert int(info.overflow) == 0
-    state, info = searcher.tell(state, candidates(TINY, jnp.arange(6, 12), jnp.arange(6) != 2), jnp.ones((6, 2)))
+    state, info = tell(state, np.arange(6, 12), np.arange(6) != 2)
     assert int(info.overflow) == 3 and int(state.archive.count) == 8
     codes, valid = searcher.ask(jax.random.key(1), searcher.fit(state), 27, *NOTHING)
-    assert sorted(np.asarray(TINY.index(codes))[np.asarray(valid)].tolist()) == [8, *range(12, 27)]
+    assert sorted(indices(TINY, codes)[np.asarray(valid)].tolist()) == [8, *range(12, 27)]
 
 
 @pytest.mark.parametrize("kind", ["random", "lamoo-corrected"])
 def test_compiled_equals_not_compiled(kind):
-    searcher = make(kind, TINY, 32)
+    searcher = tiny(kind)
     table = synthetic_benchmark(4, TINY).table
-    evaluated = jnp.asarray([0, 4, 8, 9, 13, 17, 20, 24])
-    state, _ = searcher.tell(searcher.init(jax.random.key(0)), candidates(TINY, evaluated), table.objectives[evaluated])
-    unfitted, state = state, jax.jit(searcher.fit)(state)
+    evaluated = np.array([0, 4, 8, 9, 13, 17, 20, 24])
+    unfitted = told(searcher, TINY, evaluated, np.asarray(table.objectives)[evaluated])
+    state = jax.jit(searcher.fit)(unfitted)
     for fitted, plain in zip(jax.tree.leaves(state), jax.tree.leaves(searcher.fit(unfitted)), strict=True):
         np.testing.assert_allclose(fitted, plain, rtol=1e-3, atol=1e-4)
     ask = jax.jit(searcher.ask, static_argnums=2)
@@ -252,7 +276,7 @@ def test_compiled_equals_not_compiled(kind):
     plain_codes, plain_valid = searcher.ask(jax.random.key(3), state, 6, *NOTHING)
     np.testing.assert_array_equal(codes, plain_codes)
     np.testing.assert_array_equal(valid, plain_valid)
-    screened = Candidates(codes, table.estimates[TINY.index(codes)], valid)
+    screened = Candidates(codes, jnp.asarray(np.asarray(table.estimates)[indices(TINY, codes)]), valid)
     rows, _ = jax.jit(searcher.rank, static_argnums=3)(jax.random.key(3), state, screened, 4)
     plain_rows, _ = searcher.rank(jax.random.key(3), state, screened, 4)
     np.testing.assert_array_equal(rows, plain_rows)
@@ -260,31 +284,26 @@ def test_compiled_equals_not_compiled(kind):
 
 def test_a_search_as_a_scan_equals_a_loop():
     table = synthetic_benchmark(4, SMALL).table
-    searcher = make("lamoo-estimate", SMALL)
+    searcher = make("lamoo-estimate", SMALL, 32)
     key = jax.random.key(8)
     history, _ = jax.jit(
         lambda key: tabular_search(key, searcher, SMALL, table, initial=6, batch=5, rounds=5, screened=15)
     )(key)
     # The same draws, one call at a time.
-    no_codes = jnp.zeros((0, 4), jnp.int32)
-    first = history.index[:6]
-    state, seen = searcher.init(jax.random.fold_in(key, 0)), first.tolist()
-    state, _ = searcher.tell(
-        state, candidates(SMALL, first)._replace(estimates=table.estimates[first]), table.objectives[first]
-    )
+    estimates, objectives = np.asarray(table.estimates), np.asarray(table.objectives)
+    first = np.asarray(history.index)[:6]
+    state, seen = told(searcher, SMALL, first, objectives[first], estimates[first]), first.tolist()
     ask, rank = jax.jit(searcher.ask, static_argnums=2), jax.jit(searcher.rank, static_argnums=3)
-    fit = jax.jit(searcher.fit)
+    fit, tell = jax.jit(searcher.fit), jax.jit(searcher.tell)
     for step in range(5):
         key_ask, key_rank = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, 2), step))
         state = fit(state)
-        codes, valid = ask(key_ask, state, 15, no_codes, NOTHING[1])
-        screened = Candidates(codes, table.estimates[SMALL.index(codes)], valid)
-        rows, real = rank(key_rank, state, screened, 5)
-        index = SMALL.index(codes[rows])
-        state, _ = searcher.tell(
-            state, Candidates(codes[rows], screened.estimates[rows], real), table.objectives[index]
-        )
-        seen += index.tolist()
+        codes, valid = ask(key_ask, state, 15, *NOTHING_SMALL)
+        index = indices(SMALL, codes)
+        rows, real = map(np.asarray, rank(key_rank, state, Candidates(codes, jnp.asarray(estimates[index]), valid), 5))
+        chosen = index[rows]
+        state, _ = tell(state, Candidates(np.asarray(codes)[rows], estimates[chosen], real), objectives[chosen])
+        seen += chosen.tolist()
     assert history.index.tolist() == seen
 
 
@@ -301,27 +320,23 @@ def test_corrected_choice_draws_in_the_whole_space_too_and_ranks_what_was_screen
     table, tree = synthetic_benchmark(3, SMALL).table, TreeConfig(min_samples=4)
     searcher = lamoo_search(SMALL, table.reference_point, LamooConfig(capacity=32, choice="corrected", tree=tree))
     ask, rank = jax.jit(searcher.ask, static_argnums=2), jax.jit(searcher.rank, static_argnums=3)
-    evaluated = jax.random.permutation(jax.random.key(0), SMALL.size)[:24]
-
-    def told(estimates):
-        rows = candidates(SMALL, evaluated)._replace(estimates=estimates)
-        state, _ = searcher.tell(searcher.init(jax.random.key(0)), rows, table.objectives[evaluated])
-        return jax.jit(searcher.fit)(state)
-
-    state = told(table.estimates[evaluated])
-    codes, valid = ask(jax.random.key(1), state, 40, jnp.zeros((0, 4), jnp.int32), NOTHING[1])
-    index = np.asarray(SMALL.index(codes))
+    evaluated = np.random.default_rng(0).permutation(SMALL.size)[:24]
+    known, objectives = np.asarray(table.estimates)[evaluated], np.asarray(table.objectives)[evaluated]
+    fit = jax.jit(searcher.fit)
+    state = fit(told(searcher, SMALL, evaluated, objectives, known))
+    codes, valid = ask(jax.random.key(1), state, 40, *NOTHING_SMALL)
+    index = indices(SMALL, codes)
     assert bool(valid.all()) and len(set(index.tolist())) == 40
     inside = np.asarray(state.depth)[index] == np.asarray(state.depth).max()
     assert inside[:20].all() and not inside[20:].all()
 
     # The first half was screened. The rest comes after it, as it was drawn.
-    estimates = table.estimates[index].at[20:].set(jnp.nan)
-    rows, real = rank(jax.random.key(2), state, Candidates(codes, estimates, valid), 30)
-    assert bool(real.all()) and sorted(rows[:20].tolist()) == list(range(20))
+    screened = Candidates(codes, jnp.asarray(replaced(np.asarray(table.estimates)[index], np.s_[20:], np.nan)), valid)
+    rows, real = map(np.asarray, rank(jax.random.key(2), state, screened, 30))
+    assert real.all() and sorted(rows[:20].tolist()) == list(range(20))
     assert rows[20:].tolist() == list(range(20, 30))
     # While only one of the evaluated has an estimate, what estimates mean is unknown: they are ranked by dominance.
-    untold = told(table.estimates[evaluated].at[1:].set(jnp.nan))
-    rows, _ = rank(jax.random.key(2), untold, Candidates(codes, estimates, valid), 30)
-    expected, _ = by_dominance(Candidates(codes, estimates, valid), 30)
-    np.testing.assert_array_equal(rows[:20], expected[:20])
+    untold = fit(told(searcher, SMALL, evaluated, objectives, replaced(known, np.s_[1:], np.nan)))
+    rows, _ = rank(jax.random.key(2), untold, screened, 30)
+    expected, _ = jax.jit(by_dominance, static_argnums=1)(screened, 30)
+    np.testing.assert_array_equal(np.asarray(rows)[:20], np.asarray(expected)[:20])

@@ -66,7 +66,7 @@ def test_a_policy_as_a_file(tmp_path):
     loaded = load_policy(path)
     assert loaded.config == CONFIG and loaded.info == {"trained_on": "a bandit"}
     jax.tree.map(np.testing.assert_array_equal, loaded.params, state.params)
-    act = agent_policy(agent(loaded.config, 4)).act
+    act = jax.jit(agent_policy(agent(loaded.config, 4)).act)
     assert 0 <= int(act(jax.random.key(0), loaded.params, observe(jnp.float32(1.0), 0))[0]) <= 4
     with pytest.raises(ValueError, match="never overwritten"):
         save_policy(path, loaded)
