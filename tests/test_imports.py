@@ -75,6 +75,9 @@ HOST_ONLY = (
     "cenas_jax.benchmarks.catalogue",
     "cenas_jax.benchmarks.importers",
     "cenas_jax.spaces",
+    "cenas_jax.spaces.cell_costs",
+    "cenas_jax.spaces.genotypes",
+    "cenas_jax.spaces.nas_bench_101_graphs",
     "cenas_jax.spaces.nas_bench_201_cells",
 )
 

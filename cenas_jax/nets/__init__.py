@@ -3,6 +3,7 @@
 from cenas_jax.nets.actor_critic import ActorCriticConfig, actor_critic
 from cenas_jax.nets.base import Network
 from cenas_jax.nets.carbon_transformer import CarbonTransformerConfig, carbon_transformer
+from cenas_jax.nets.darts import DartsNetworkConfig, darts_candidate, darts_inherited, darts_supernet
 from cenas_jax.nets.nas_bench_201 import (
     NasBench201Config,
     nas_bench_201_candidate,
@@ -13,10 +14,14 @@ from cenas_jax.nets.nas_bench_201 import (
 __all__ = [
     "ActorCriticConfig",
     "CarbonTransformerConfig",
+    "DartsNetworkConfig",
     "NasBench201Config",
     "Network",
     "actor_critic",
     "carbon_transformer",
+    "darts_candidate",
+    "darts_inherited",
+    "darts_supernet",
     "nas_bench_201_candidate",
     "nas_bench_201_inherited",
     "nas_bench_201_supernet",

@@ -27,6 +27,22 @@ def convolution(
     return _convolution(x, kernel, stride)
 
 
+def depthwise_convolution(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "k k 1 c"], stride: int = 1, dilation: int = 1
+) -> Float[Array, "n hs ws c"]:
+    """Convolves each channel with a kernel of its own, padded as `convolution` is. Its gradients are XLA's own."""
+    margin = dilation * (kernel.shape[0] - 1) // 2
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        [(margin, margin)] * 2,
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=_LAYOUT,
+        feature_group_count=x.shape[-1],
+    )
+
+
 def _plain(x: Array, kernel: Array, stride: int) -> Array:
     margin = (kernel.shape[0] - 1) // 2
     padding = [(margin, margin)] * 2
@@ -64,20 +80,25 @@ def _backward(stride, saved, cotangent):
 _convolution.defvjp(_forward, _backward)
 
 
-def _windows(x, kernel_size: int, stride: int) -> list[Float[Array, "n hs ws c"]]:
-    """The image moved to every place of the kernel, row by row; zeros beyond its border."""
+def _windows(x, kernel_size: int, stride: int, beyond: float = 0.0) -> list[Float[Array, "n hs ws c"]]:
+    """The image moved to every place of the kernel, row by row; `beyond` its border as given."""
     margin = (kernel_size - 1) // 2
     height, width = (1 + (size - 1) // stride for size in x.shape[1:3])
-    padded = jnp.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+    padded = jnp.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)), constant_values=beyond)
     rows = [padded[:, i : i + (height - 1) * stride + 1 : stride] for i in range(kernel_size)]
     return [row[:, :, j : j + (width - 1) * stride + 1 : stride] for row in rows for j in range(kernel_size)]
 
 
-def average_pool_3x3(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+def average_pool_3x3(x: Float[Array, "n h w c"], stride: int = 1) -> Float[Array, "n hs ws c"]:
     """The mean of each pixel's neighbourhood; what lies beyond the border is not counted."""
     # Sums of moved images: XLA on a CPU does not vectorise a window reduction.
-    count = functools.reduce(jnp.add, _windows(jnp.ones((1, *x.shape[1:3], 1), x.dtype), 3, 1))
-    return functools.reduce(jnp.add, _windows(x, 3, 1)) / count
+    count = functools.reduce(jnp.add, _windows(jnp.ones((1, *x.shape[1:3], 1), x.dtype), 3, stride))
+    return functools.reduce(jnp.add, _windows(x, 3, stride)) / count
+
+
+def max_pool_3x3(x: Float[Array, "n h w c"], stride: int = 1) -> Float[Array, "n hs ws c"]:
+    """The highest of each pixel's neighbourhood."""
+    return functools.reduce(jnp.maximum, _windows(x, 3, stride, -jnp.inf))
 
 
 def average_pool_2x2(x: Float[Array, "n h w c"]) -> Float[Array, "n hs ws c"]:

@@ -1,5 +1,9 @@
-"""The contract of a search space: an architecture is a row of small integers, one choice an entry."""
+"""The contract of a search space: an architecture is a row of small integers, one choice an entry.
 
+This one is of spaces that are enumerated; `large.py` has that of the others.
+"""
+
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -78,6 +82,51 @@ def tabular_space(
     # Lexicographic place values: entry 0 varies slowest.
     place = np.concatenate([np.cumprod(num_choices[:0:-1])[::-1], [1]]).astype(np.int32)
     counts = np.asarray(num_choices, np.int32)
+    free = free_choices(num_choices)
+
+    def features(codes: Int[Array, "n d"]) -> Float[Array, "n f"]:
+        return jnp.asarray(ordinal_table)[np.arange(len(counts))[None, :], codes]
+
+    def index(codes: Int[Array, "n d"]) -> Int[Array, " n"]:
+        position = jnp.sum(codes.astype(jnp.int32) * place[None, :], axis=1, dtype=jnp.int32)
+        return jnp.where(free.is_valid(codes), jnp.asarray(position_to_index)[position], size)
+
+    def codes(index: Int[Array, " n"]) -> Int[Array, "n d"]:
+        position = jnp.asarray(order)[jnp.clip(index, 0, size - 1)]
+        # Entry by entry: a CPU divides by a constant several times faster than by a row of them.
+        parts = [jax.lax.rem(jax.lax.div(position, weight), count) for weight, count in zip(place, counts, strict=True)]
+        return jnp.stack(parts, axis=1)
+
+    return SearchSpace(
+        name=name,
+        num_choices=num_choices,
+        choice_names=choices,
+        size=size,
+        sample=free.sample,
+        mutate=free.mutate,
+        is_valid=free.is_valid,
+        features=features,
+        one_hot=free.one_hot,
+        index=index,
+        codes=codes,
+        isomorph=isomorph,
+        to_string=to_string or functools.partial(joined, choices),
+        from_string=from_string or functools.partial(parsed, name, choices),
+    )
+
+
+class FreeChoices(NamedTuple):
+    """The functions of a space whose entries are free of each other; as `SearchSpace` has them."""
+
+    sample: Callable[[Key[Array, ""], int], Int[Array, "n d"]]
+    mutate: Callable[[Key[Array, ""], Int[Array, "n d"]], Int[Array, "n d"]]
+    is_valid: Callable[[Int[Array, "n d"]], Bool[Array, " n"]]
+    one_hot: Callable[[Int[Array, "n d"]], Float[Array, "n h"]]
+
+
+def free_choices(num_choices: tuple[int, ...]) -> FreeChoices:
+    """Draws, mutations, checks and indicators where every combination of the choices is an architecture."""
+    counts = np.asarray(num_choices, np.int32)
     entries = np.arange(len(counts))
     mutable = np.flatnonzero(counts > 1).astype(np.int32)
     column_entry = np.repeat(entries, counts)
@@ -97,44 +146,10 @@ def tabular_space(
     def is_valid(codes: Int[Array, "n d"]) -> Bool[Array, " n"]:
         return jnp.all((codes >= 0) & (codes < counts[None, :]), axis=1)
 
-    def features(codes: Int[Array, "n d"]) -> Float[Array, "n f"]:
-        return jnp.asarray(ordinal_table)[entries[None, :], codes]
-
     def one_hot(codes: Int[Array, "n d"]) -> Float[Array, "n h"]:
         return (codes[:, column_entry] == column_choice[None, :]).astype(jnp.float32)
 
-    def index(codes: Int[Array, "n d"]) -> Int[Array, " n"]:
-        position = jnp.sum(codes.astype(jnp.int32) * place[None, :], axis=1, dtype=jnp.int32)
-        return jnp.where(is_valid(codes), jnp.asarray(position_to_index)[position], size)
-
-    def codes(index: Int[Array, " n"]) -> Int[Array, "n d"]:
-        position = jnp.asarray(order)[jnp.clip(index, 0, size - 1)]
-        # Entry by entry: a CPU divides by a constant several times faster than by a row of them.
-        parts = [jax.lax.rem(jax.lax.div(position, weight), count) for weight, count in zip(place, counts, strict=True)]
-        return jnp.stack(parts, axis=1)
-
-    def default_to_string(codes: np.ndarray) -> str:
-        return SEPARATOR.join(names[code] for names, code in zip(choices, np.asarray(codes), strict=True))
-
-    def default_from_string(text: str) -> np.ndarray:
-        return _parse(name, choices, text)
-
-    return SearchSpace(
-        name=name,
-        num_choices=num_choices,
-        choice_names=choices,
-        size=size,
-        sample=sample,
-        mutate=mutate,
-        is_valid=is_valid,
-        features=features,
-        one_hot=one_hot,
-        index=index,
-        codes=codes,
-        isomorph=isomorph,
-        to_string=to_string or default_to_string,
-        from_string=from_string or default_from_string,
-    )
+    return FreeChoices(sample, mutate, is_valid, one_hot)
 
 
 def with_representatives(space: SearchSpace, preference: Float[np.ndarray, " size"]) -> SearchSpace:
@@ -152,18 +167,23 @@ def with_distinct_isomorphs(space: SearchSpace) -> SearchSpace:
 
 
 def _checked_choices(name: str, choices: tuple[tuple[str, ...], ...]) -> tuple[int, ...]:
-    for entry, names in enumerate(choices):
-        if not names or len(set(names)) != len(names):
-            raise ValueError(f"space {name!r}, entry {entry}: give one or more different choices, not {names}")
-        if any(SEPARATOR in choice or not choice for choice in names):
-            raise ValueError(f"space {name!r}, entry {entry}: a choice's name must be non-empty, without {SEPARATOR!r}")
-    num_choices = tuple(len(names) for names in choices)
+    num_choices = named_choices(name, choices)
     size = int(np.prod(num_choices, dtype=object)) if choices else 0
     if not 1 < size <= MAX_TABULAR_SIZE:
         raise ValueError(
             f"space {name!r}: {size} architectures; a tabular space has 2 .. {MAX_TABULAR_SIZE}: change its choices"
         )
     return num_choices
+
+
+def named_choices(name: str, choices: tuple[tuple[str, ...], ...]) -> tuple[int, ...]:
+    """How many choices each entry has; `ValueError` for names that cannot be told apart."""
+    for entry, names in enumerate(choices):
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"space {name!r}, entry {entry}: give one or more different choices, not {names}")
+        if any(SEPARATOR in choice or not choice for choice in names):
+            raise ValueError(f"space {name!r}, entry {entry}: a choice's name must be non-empty, without {SEPARATOR!r}")
+    return tuple(len(names) for names in choices)
 
 
 def _ordinal_table(
@@ -198,7 +218,13 @@ def _checked_isomorph(name: str, size: int, isomorph: Integer[np.ndarray, " n"] 
     return isomorph.astype(np.int32)
 
 
-def _parse(name: str, choices: tuple[tuple[str, ...], ...], text: str) -> Int[np.ndarray, " d"]:
+def joined(choices: tuple[tuple[str, ...], ...], codes: np.ndarray) -> str:
+    """The default name of an architecture: its choices, joined by `|`."""
+    return SEPARATOR.join(names[code] for names, code in zip(choices, np.asarray(codes), strict=True))
+
+
+def parsed(name: str, choices: tuple[tuple[str, ...], ...], text: str) -> np.ndarray:
+    """The inverse of `joined`; `ValueError` says what is wrong with a malformed name."""
     parts = text.split(SEPARATOR)
     if len(parts) != len(choices):
         raise ValueError(

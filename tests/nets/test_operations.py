@@ -11,6 +11,8 @@ from cenas_jax.nets.operations import (
     average_pool_3x3,
     batch_statistics,
     convolution,
+    depthwise_convolution,
+    max_pool_3x3,
     normalise,
     updated,
 )
@@ -71,3 +73,19 @@ def test_running_statistics_are_the_mean_of_batches_with_momentum_one_over_k():
     np.testing.assert_allclose(running.variance, np.mean(variance, axis=0), rtol=1e-4)
     unchanged = updated(running, batch_statistics(batches[0]), 36, jnp.float32(0.1), jnp.array(False))
     np.testing.assert_array_equal(unchanged.mean, running.mean)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_pools_and_depthwise_convolutions_by_hand(stride):
+    x = draw(2, 6, 6, 3) - 5  # negative: a maximum must not see zeros beyond the border
+    padded = np.pad(np.asarray(x), ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=np.nan)
+    kernel = draw(3, 3, 1, 3, seed=1)
+    found = average_pool_3x3(x, stride), max_pool_3x3(x, stride), depthwise_convolution(x, kernel, stride, 2)
+    for image, row, column in [(0, 0, 0), (1, 2, 1), (0, 6 // stride - 1, 1)]:
+        i, j = row * stride, column * stride
+        near = padded[image, i + 1 : i + 4, j + 1 : j + 4]
+        np.testing.assert_allclose(found[0][image, row, column], np.nanmean(near, axis=(0, 1)), rtol=1e-5)
+        np.testing.assert_array_equal(found[1][image, row, column], np.nanmax(near, axis=(0, 1)))
+        spread = np.nan_to_num(padded[image, i : i + 5 : 2, j : j + 5 : 2])
+        expected = (spread * np.asarray(kernel)[:, :, 0]).sum(axis=(0, 1))
+        np.testing.assert_allclose(found[2][image, row, column], expected, rtol=1e-4, atol=1e-5)
