@@ -118,12 +118,11 @@ def decisions(learned: LearnedPolicy, slots: int) -> Decisions:
     """The policy's answers half-way through a search of 80 h, by what the remaining budget affords, over a day (a sine)
     that recurs unchanged."""
     policy = agent_policy(agent(learned.config, slots))
-    hours = jnp.arange(24.0)
-    ratio = 1 - 0.4 * jnp.sin(2 * jnp.pi * (hours - 6) / 24)
-    low, high = ratio.min(), ratio.max()
-    shares = jnp.linspace(0.02, 1.0, 50)
+    hours, shares = np.arange(24.0), np.linspace(0.02, 1.0, 50, dtype=np.float32)
+    ratio = jnp.asarray(1 - 0.4 * np.sin(2 * np.pi * (hours - 6) / 24), jnp.float32)
 
     def act(share, hour):
+        low, high = ratio.min(), ratio.max()
         relative = (jnp.roll(ratio, -hour) - low) / (high - low)  # from this hour on, and so it was yesterday
         before = jnp.roll(ratio, 1)[hour]
         observation = Observation(
@@ -147,5 +146,5 @@ def decisions(learned: LearnedPolicy, slots: int) -> Decisions:
         )
         return policy.act(jax.random.key(0), learned.params, observation)[0]
 
-    chosen = jax.jit(jax.vmap(jax.vmap(act, (None, 0)), (0, None)))(shares, jnp.arange(24))
+    chosen = jax.jit(jax.vmap(jax.vmap(act, (None, 0)), (0, None)))(shares, np.arange(24))
     return Decisions(*(np.asarray(part, float) for part in (hours, ratio, shares, chosen)))

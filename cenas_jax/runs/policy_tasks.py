@@ -75,7 +75,7 @@ def training_tasks(data: Path | None, seed: int = 0) -> PolicyTasks:
     for trace in traces:
         refuse_held_out(trace)
     return PolicyTasks(
-        jax.tree.map(lambda *parts: jnp.stack(parts), *tables),
+        jax.tree.map(lambda *parts: jnp.asarray(np.stack(parts)), *tables),
         jnp.asarray(np.stack(rows), jnp.float32),
         jnp.asarray([trace.hours for trace in traces], jnp.int32),
         (*sources, *(trace.source for trace in traces)),

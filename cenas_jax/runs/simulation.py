@@ -190,7 +190,7 @@ def policies_of(config: SimulateConfig, reserve_share: float) -> tuple[Policy, A
         )
         which = jnp.asarray(1 + learned.index(name) if name in learned else 0, jnp.int32)
         params.append((which, (plain, *((),) * len(learned))))
-    return one_of(policies), jax.tree.map(lambda *values: jnp.stack(values), *params)
+    return one_of(policies), jax.tree.map(lambda *values: jnp.asarray(np.stack(values)), *params)
 
 
 def enclosed_policy(learned: "LearnedPolicy", slots: int) -> Policy:

@@ -14,14 +14,21 @@ from cenas_jax.allocation.agent import AgentConfig, agent
 from cenas_jax.runs.policies import decisions
 from cenas_jax.training.saved_policy import LearnedPolicy, load_policy, save_policy
 
-SIMULATE = "--seeds 2 --hours 4 --slots 3 --initial-design 2 --queue-capacity 4 --screen-per-interval 32 --no-figures"
+SIMULATE = (
+    "--seeds 2 --hours 4 --slots 3 --initial-design 2 --queue-capacity 4 --screen-per-interval 32 --capacity 32 "
+    "--no-figures"
+)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return jax.jit(agent(AgentConfig(), 8).init)(jax.random.key(0))
 
 
 @pytest.fixture
-def untrained(tmp_path, monkeypatch):
+def untrained(tmp_path, monkeypatch, params):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CENAS_DATA", raising=False)
-    params = agent(AgentConfig(), 8).init(jax.random.key(0))
     return save_policy(tmp_path / "untrained.npz", LearnedPolicy(AgentConfig(), params, {"trained_on": ["nothing"]}))
 
 

@@ -16,7 +16,7 @@ from cenas_jax.runs.folder import default_folder, new_folder
 
 SMALL = (
     "simulate --policy vanilla heuristic one-shot fixed-1 --seeds 2 --hours 6 --slots 2 --initial-design 3 "
-    "--queue-capacity 8 --screen-per-interval 64 --carbon-limit-g 600"
+    "--queue-capacity 8 --screen-per-interval 64 --carbon-limit-g 600 --capacity 32"
 ).split()
 FILES = {"config.toml", "environment.json", "history.csv", "ledger.csv", "pareto.csv", "result.json"}
 FIGURES = {"progress.png", "slots.png", "pareto.png"}
