@@ -178,4 +178,4 @@ def one_thread_each() -> Iterator[None]:
 
 
 def _stack(parts: Sequence) -> Any:
-    return jax.tree.map(lambda *values: jnp.asarray(np.stack([np.asarray(value) for value in values])), *parts)
+    return jax.tree.map(lambda *values: jnp.stack([jnp.asarray(value) for value in values]), *parts)
