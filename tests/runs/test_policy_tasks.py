@@ -21,14 +21,6 @@ from cenas_jax.runs.policy_tasks import (
 from cenas_jax.spaces.nas_bench_201 import nas_bench_201
 
 
-@pytest.fixture(autouse=True, scope="module")
-def few_families():
-    """Each compiles a generator of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(policy_tasks, "SYNTHETIC_FAMILIES", 2)
-        yield
-
-
 @pytest.fixture(scope="module")
 def tasks():
     return training_tasks(None, seed=3)
