@@ -109,7 +109,7 @@ def test_genotypes_of_both_notations_are_read():
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("Genotype(", "Genotype((", "is malformed: '(' was never closed"),
+        ("Genotype(", "Genotype((", "is malformed: invalid syntax"),
         ("Genotype(", "print(", "is malformed: write it like Genotype("),
         ("reduce_concat", "normal_concat", "give normal, normal_concat, reduce, reduce_concat by name, each once"),
         ("reduce_concat=range(2, 6)", "reduce_concat=range(3, 6)", "reduce_concat must be range(2, 6)"),
