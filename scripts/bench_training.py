@@ -6,7 +6,7 @@ PLACEHOLDER
 
 Digits (8x8), NAS-Bench-201 with 8 channels and one cell a stage, batches of 64. A step of the JAX side draws its batch
 and its path, standardises bytes, clips and updates as a training does; the PyTorch side (baselines/torch_supernet.py)
-has its images ready as floats, runs only the path's operations and uses its fused optimiser. Medians of five after a
+has its images ready as floats, runs only the path's operations and updates all weights together (foreach). Medians of five after a
 warm-up; compilation apart. Needs an otherwise idle machine.
 """
 

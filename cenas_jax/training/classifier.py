@@ -204,7 +204,8 @@ def _step(network: Network, config: TrainingConfig, draw_path: DrawPath, optimis
         updates, optimiser = optimise.update(gradient, state.optimiser, params)
         variables = {"params": optax.apply_updates(params, updates), "statistics": statistics}
         average = optax.incremental_update(variables, state.average, 1 - config.average) if config.average else ()
-        failed = state.failed | ~jnp.isfinite(loss + optax.global_norm(gradient))
+        squares = sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradient))
+        failed = state.failed | ~jnp.isfinite(loss + squares)
         new = TrainState(state.step + 1, variables, optimiser, average, failed)
         kept = jax.tree.map(lambda after, before: jnp.where(failed, before, after), new, state)
         right = (logits.argmax(axis=1) == wanted.argmax(axis=1)).mean()

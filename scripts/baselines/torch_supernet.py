@@ -79,7 +79,7 @@ class TorchSupernet(nn.Module):
 def make_steps(model: nn.Module, images, labels, batch: int, learning_rate: float):
     """`steps(paths)`: one step of SGD with Nesterov momentum a path, each on a batch of its own."""
     optimiser = torch.optim.SGD(
-        model.parameters(), learning_rate, momentum=0.9, weight_decay=5e-4, nesterov=True, fused=True
+        model.parameters(), learning_rate, momentum=0.9, weight_decay=5e-4, nesterov=True, foreach=True
     )
 
     def steps(paths) -> None:
