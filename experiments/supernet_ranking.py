@@ -2,7 +2,7 @@
 
     python experiments/supernet_ranking.py
 
-PLACEHOLDER
+Not run yet, so no time and no figure are expected yet.
 
 64 architectures of NAS-Bench-201 (different classes of isomorphs) and 48 of the region that LaMOO finds from their
 accuracy and multiply-adds are trained by themselves, 2 seeds each: their mean accuracy on the images held out from

@@ -2,12 +2,12 @@
 
     pip install -e ".[baselines]" && python scripts/bench_training.py --json experiments/results/bench_training.json
 
-PLACEHOLDER
+Not run to its end on an idle machine yet, so no figure is expected yet.
 
 Digits (8x8), NAS-Bench-201 with 8 channels and one cell a stage, batches of 64. A step of the JAX side draws its batch
 and its path, standardises bytes, clips and updates as a training does; the PyTorch side (baselines/torch_supernet.py)
-has its images ready as floats, runs only the path's operations and updates all weights together (foreach). Medians of five after a
-warm-up; compilation apart. Needs an otherwise idle machine.
+has its images ready as floats, runs only the path's operations and updates all weights together (foreach). Medians of
+five after a warm-up; compilation apart. Needs an otherwise idle machine.
 """
 
 import argparse
