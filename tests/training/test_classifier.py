@@ -191,6 +191,7 @@ def by_code():
     return classifier(nas_bench_201_supernet(SMALL), config, given_path)
 
 
+@pytest.mark.slow
 def test_a_thousand_architectures_are_one_compilation(by_code):
     data = synthetic(8, size=8)
     space, start = nas_bench_201(), by_code.init(KEY, data).variables
@@ -202,6 +203,7 @@ def test_a_thousand_architectures_are_one_compilation(by_code):
     assert np.isfinite(changed).all() and len(np.unique(np.stack(changed)[:, 0, 0])) > 500
 
 
+@pytest.mark.slow
 def test_weights_off_the_path_get_no_gradient(by_code):
     """Weight decay aside, a step on convolutions of 1x1 leaves those of 3x3 alone."""
     data = synthetic(8, size=8)
