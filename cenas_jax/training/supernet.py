@@ -53,10 +53,9 @@ def supernet(
     dtype = compute_dtype(config)
 
     def screen(variables, codes: Int[Array, "n d"], data: ImageArrays, calibration: ImageArrays | None = None):
-        images, labels = _batches(data)
-        images = standardised(data, images).astype(dtype)
+        images, labels = _batches(data, dtype)
         if calibration is not None:
-            seen = standardised(calibration, _batches(calibration)[0]).astype(dtype)
+            seen, _ = _batches(calibration, dtype)
 
         def path(codes):
             if calibration is None:
@@ -79,12 +78,12 @@ def supernet(
     return Supernet(base.init, base.apply, base.train_chunk, jax.jit(screen), base.restart)
 
 
-def _batches(data: ImageArrays) -> tuple[Array, Array]:
-    """Nearly equal batches `[batches, size, h, w, c]`, and the labels of their images."""
+def _batches(data: ImageArrays, dtype) -> tuple[Array, Array]:
+    """Nearly equal batches of standardised images `[batches, size, h, w, c]`, and the labels of their images."""
     count = data.labels.shape[0]
     batches = -(-count // SCREENED)
     size = count // batches
-    images = data.images[: batches * size]
+    images = standardised(data, data.images[: batches * size]).astype(dtype)
     return images.reshape(batches, size, *images.shape[1:]), data.labels[: batches * size]
 
 
