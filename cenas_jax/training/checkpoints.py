@@ -1,10 +1,12 @@
 """Checkpoints of a training state: a folder of Orbax checkpoints, one a step, the last few kept."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 KEPT = 2
@@ -32,3 +34,11 @@ def latest(folder: str | Path, start: Any, identity: dict[str, Any]) -> Any:
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), start._asdict()
         )
         return type(start)(**checkpointer.load(abstract_state=abstract))
+
+
+def digest(tree: Any) -> str:
+    """Of all that a training reads, for its identity: what is not the same to the bit is another training."""
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        found.update(np.asarray(leaf).tobytes())
+    return found.hexdigest()

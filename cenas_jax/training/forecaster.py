@@ -5,7 +5,6 @@ from a running average of the weights, so that the best moment to stop needs no 
 """
 
 import functools
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from cenas_jax.forecast.grid import LOWEST_G_PER_KWH, GridRecord
 from cenas_jax.forecast.transformer import LossConfig, TransformerState
 from cenas_jax.forecast.windows import HORIZON_H, GridArrays, actual_at, to_device, window_at
 from cenas_jax.nets import CarbonTransformerConfig, Network, carbon_transformer
-from cenas_jax.training.checkpoints import latest, save
+from cenas_jax.training.checkpoints import digest, latest, save
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def fit(
             "config": repr(config),
             "steps": steps,
             "key": jax.random.key_data(key).tolist(),
-            "read": _digest((arrays, factor, rows, validation_rows, None if initial is None else initial.state)),
+            "read": digest((arrays, factor, rows, validation_rows, None if initial is None else initial.state)),
         }
         state = latest(checkpoints, state, identity)
     while int(state.step) < (config.most_steps if steps is None else steps):
@@ -178,14 +177,6 @@ def fit(
     }
     chosen = state.average if validation_rows is None else state.best
     return fitted(config, factor, TransformerState(chosen, scales), info)
-
-
-def _digest(tree) -> str:
-    """Of all that a fit reads: what is not the same to the bit is another fit."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(tree):
-        digest.update(np.asarray(leaf).tobytes())
-    return digest.hexdigest()
 
 
 class _Program(NamedTuple):

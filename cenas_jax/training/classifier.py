@@ -1,0 +1,218 @@
+"""Training of image classifiers, candidates and supernets alike: a chunk of steps is one compiled program.
+
+What a step draws (images, augmentation, path) depends on the key and the number of the step alone, so a training may
+pause after any chunk, and what goes on from there ends with the weights of an uninterrupted one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from cenas_jax.nets import Network
+from cenas_jax.training.images import AugmentationConfig, ImageArrays, augmented, mixed, standardised
+from cenas_jax.training.paths import DrawPath, no_path
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a classifier is trained: by default SGD with Nesterov momentum, the learning rate falling by a cosine."""
+
+    steps: int = 2000
+    """Of the whole training; the learning rate's schedule ends there."""
+    chunk_steps: int = 50
+    """Steps of one call of `train_chunk`, after each of which a training may pause."""
+    batch: int = 64
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.1
+    """At its highest, after the warm-up."""
+    last_learning_rate: float = 0.0
+    warm_up_steps: int = 0
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    clip_norm: float = 5.0
+    """Of the gradient of all weights together."""
+    label_smoothing: float = 0.0
+    average: float = 0.0
+    """Share that a step keeps of the running average of weights and statistics; 0: there is none."""
+    bfloat16: bool = False
+    """Compute in bfloat16; weights, statistics, logits and losses stay float32."""
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+
+    def __post_init__(self):
+        if min(self.steps, self.chunk_steps, self.batch) < 1 or self.steps % self.chunk_steps:
+            raise ValueError(
+                "TrainingConfig: give positive steps, chunk_steps and batch, and steps in whole chunks, not "
+                f"{self.steps}, {self.chunk_steps} and {self.batch}"
+            )
+        if not 0 <= self.warm_up_steps < self.steps:
+            raise ValueError(f"TrainingConfig: warm_up_steps must be in [0, {self.steps}), got {self.warm_up_steps}")
+
+
+class TrainState(NamedTuple):
+    """Everything a training needs to go on."""
+
+    step: Int[Array, ""]
+    variables: Any
+    optimiser: Any
+    average: Any
+    """Of the variables; `()` without one."""
+    failed: Bool[Array, ""]
+    """A loss or gradient was not finite: nothing has changed since, and `step` is the one that failed."""
+
+
+class ChunkInfo(NamedTuple):
+    """Of every step of a chunk, before its update; of a failed training's steps, what was found at its last weights."""
+
+    loss: Float[Array, " steps"]
+    accuracy: Float[Array, " steps"]
+    """Share of right answers; by the larger part of the label where images are mixed."""
+    failed: Bool[Array, " steps"]
+
+
+class Classifier(NamedTuple):
+    """Compiled functions of a network and a config. `data` are `ImageArrays`, `choice` is what paths are drawn from."""
+
+    init: Callable[..., TrainState]
+    """`(key, data) -> state`."""
+    apply: Callable[..., Float[Array, "n k"]]
+    """`(variables, data, *codes) -> logits[n, k]` of all images, by the running statistics."""
+    train_chunk: Callable[..., tuple[TrainState, ChunkInfo]]
+    """`(state, key, data, choice=()) -> (state, info)`: `chunk_steps` steps. The state is donated: keep the new one."""
+    accuracy: Callable[..., Float[Array, ""]]
+    """`(variables, data, *codes) -> share` of right answers by the running statistics; NaN where logits are not
+    finite."""
+    restart: Callable[..., TrainState]
+    """`(variables) -> state`: a new training from a copy of these variables."""
+
+
+EVALUATED = 256
+"""Images that are evaluated at a time."""
+
+
+def classifier(
+    network: Network,
+    config: TrainingConfig,
+    draw_path: DrawPath = no_path,
+    optimiser: optax.GradientTransformation | None = None,
+) -> Classifier:
+    """A classifier of `network`, whose `apply(variables, images, *path, mode)` is as in `nets/nas_bench_201.py`.
+
+    `optimiser` replaces the config's, its schedule included; gradients are clipped before it.
+    """
+    optimise = optax.chain(
+        optax.clip_by_global_norm(config.clip_norm), _optimiser(config) if optimiser is None else optimiser
+    )
+    step = _step(network, config, draw_path, optimise)
+
+    def restart(variables) -> TrainState:
+        average = jax.tree.map(jnp.copy, variables) if config.average else ()
+        params = optimise.init(variables["params"])
+        return TrainState(
+            jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, variables), params, average, jnp.array(False)
+        )
+
+    def init(key: Key[Array, ""], data: ImageArrays) -> TrainState:
+        return restart(network.init(key, standardised(data, data.images[:1])))
+
+    def train_chunk(state: TrainState, key: Key[Array, ""], data: ImageArrays, choice: Any = ()):
+        key_rows, key_image, key_path = jax.random.split(key, 3)
+        rows = _rows(key_rows, state.step, data.labels.shape[0], config)
+        return jax.lax.scan(lambda state, rows: step(state, rows, key_image, key_path, data, choice), state, rows)
+
+    def logits(variables, data: ImageArrays, *codes):
+        def some(images):
+            values = standardised(data, images).astype(compute_dtype(config))
+            return network.apply(variables, values, *codes, "running")[0]
+
+        count = data.images.shape[0]
+        size = min(EVALUATED, count)
+        batches = -(-count // size)
+        padded = jnp.pad(data.images, ((0, batches * size - count), (0, 0), (0, 0), (0, 0)))
+        found = jax.lax.map(some, padded.reshape(batches, size, *padded.shape[1:]))
+        return found.reshape(batches * size, -1)[:count]
+
+    def accuracy(variables, data: ImageArrays, *codes):
+        return share_right(logits(variables, data, *codes), data.labels)
+
+    return Classifier(
+        init=jax.jit(init),
+        apply=jax.jit(logits),
+        train_chunk=jax.jit(train_chunk, donate_argnums=0),
+        accuracy=jax.jit(accuracy),
+        restart=jax.jit(restart),
+    )
+
+
+def share_right(logits: Float[Array, "n k"], labels: Int[Array, " n"]) -> Float[Array, ""]:
+    """NaN where a logit is not finite, so that a network that diverged never looks like one that guesses."""
+    right = (logits.argmax(axis=1) == labels).mean()
+    return jnp.where(jnp.isfinite(logits).all(), right, jnp.nan)
+
+
+def _optimiser(config: TrainingConfig) -> optax.GradientTransformation:
+    rate = optax.warmup_cosine_decay_schedule(
+        0.0 if config.warm_up_steps else config.learning_rate,
+        config.learning_rate,
+        config.warm_up_steps,
+        config.steps,
+        config.last_learning_rate,
+    )
+    if config.optimiser == "adamw":
+        return optax.adamw(rate, weight_decay=config.weight_decay)
+    return optax.chain(optax.add_decayed_weights(config.weight_decay), optax.sgd(rate, config.momentum, nesterov=True))
+
+
+def compute_dtype(config: TrainingConfig):
+    return jnp.bfloat16 if config.bfloat16 else jnp.float32
+
+
+def _rows(key, step, count: int, config: TrainingConfig) -> Int[Array, "steps b"]:
+    """The rows of a chunk's batches: every pass over the images is a permutation of its own, and they follow on."""
+    needed = config.chunk_steps * config.batch
+    first = step * config.batch
+    passes = first // count + jnp.arange(-(-needed // count) + 1)
+    order = jax.vmap(lambda number: jax.random.permutation(jax.random.fold_in(key, number), count))(passes)
+    rows = jax.lax.dynamic_slice(order.reshape(-1), (first % count,), (needed,))
+    return rows.reshape(config.chunk_steps, config.batch)
+
+
+def _step(network: Network, config: TrainingConfig, draw_path: DrawPath, optimise: optax.GradientTransformation):
+    """One step: `(state, rows[b], key_image, key_path, data, choice) -> (state, info)`."""
+
+    def loss_of(params, statistics, images, wanted, path):
+        variables = {"params": params, "statistics": statistics}
+        logits, statistics = network.apply(variables, images.astype(compute_dtype(config)), *path, "train")
+        smooth = optax.smooth_labels(wanted, config.label_smoothing)
+        return optax.softmax_cross_entropy(logits, smooth).mean(), (logits, statistics)
+
+    def step(state: TrainState, rows, key_image, key_path, data: ImageArrays, choice):
+        key_augment, key_mix = jax.random.split(jax.random.fold_in(key_image, state.step))
+        images = augmented(key_augment, standardised(data, data.images[rows]), config.augmentation)
+        params, statistics = state.variables["params"], state.variables["statistics"]
+        labels, classes = data.labels[rows], num_classes(state.variables)
+        # A label that is no class of the network must not pass for a probability of nothing: it fails the training.
+        wanted = jnp.where(labels[:, None] < classes, jax.nn.one_hot(labels, classes), jnp.nan)
+        images, wanted = mixed(key_mix, images, wanted, config.augmentation.mixup)
+        path = draw_path(key_path, state.step, choice)
+        gradient_of = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, (logits, statistics)), gradient = gradient_of(params, statistics, images, wanted, path)
+        updates, optimiser = optimise.update(gradient, state.optimiser, params)
+        variables = {"params": optax.apply_updates(params, updates), "statistics": statistics}
+        average = optax.incremental_update(variables, state.average, 1 - config.average) if config.average else ()
+        squares = sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradient))
+        failed = state.failed | ~jnp.isfinite(loss + squares)
+        new = TrainState(state.step + 1, variables, optimiser, average, failed)
+        kept = jax.tree.map(lambda after, before: jnp.where(failed, before, after), new, state)
+        right = (logits.argmax(axis=1) == wanted.argmax(axis=1)).mean()
+        return kept._replace(failed=failed), ChunkInfo(loss, right, failed)
+
+    return step
+
+
+def num_classes(variables) -> int:
+    return variables["params"]["head"]["bias"].shape[0]

@@ -1,0 +1,216 @@
+"""A classifier's chunks: they learn, do not depend on where they are cut, keep averages, stop at what is not finite."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from linear_network import linear_network
+
+from cenas_jax.nets import NasBench201Config, nas_bench_201_candidate, nas_bench_201_supernet
+from cenas_jax.spaces.nas_bench_201 import nas_bench_201
+from cenas_jax.training.classifier import TrainingConfig, classifier
+from cenas_jax.training.images import AugmentationConfig, image_set, to_device
+from cenas_jax.training.loop import train
+from cenas_jax.training.paths import given_path
+
+CONFIG = TrainingConfig(steps=12, chunk_steps=4, batch=8, learning_rate=0.05, warm_up_steps=2)
+KEY = jax.random.key(0)
+
+
+def synthetic(count: int = 30, size: int = 4):
+    """Three classes that differ by their brightness, noise about it."""
+    labels = np.arange(count) % 3
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 60, (count, size, size, 1)) + 80 * labels[:, None, None, None]
+    return to_device(image_set(images.astype(np.uint8), labels))
+
+
+DATA = synthetic()
+PLAIN = classifier(linear_network(), CONFIG)
+
+
+def equal(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"optimiser": "adamw", "learning_rate": 0.02},
+        {"bfloat16": True},
+        {"average": 0.5, "label_smoothing": 0.1},
+        {"augmentation": AugmentationConfig(crop_margin=1, flip=True, cutout=1, mixup=0.2)},
+    ],
+    ids=str,
+)
+def test_it_learns_with_every_option_and_keeps_float32(change):
+    config = dataclasses.replace(CONFIG, steps=200, chunk_steps=100, **change)
+    program = classifier(linear_network(), config)
+    trained = train(KEY, program, config, DATA)
+    assert trained.failure is None and int(trained.state.step) == 200
+    assert float(program.accuracy(trained.variables, DATA)) > 0.9
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(trained.state.variables))
+    assert program.train_chunk._cache_size() == 1
+
+
+def test_every_optimiser_of_optax_will_do():
+    program = classifier(linear_network(), CONFIG, optimiser=optax.lion(1e-2))
+    trained = train(KEY, program, CONFIG, DATA)
+    assert program.accuracy(trained.variables, DATA) > program.accuracy(program.init(KEY, DATA).variables, DATA)
+
+
+def test_steps_do_not_depend_on_where_chunks_are_cut():
+    ends = []
+    for chunk_steps in (2, 4, 12):
+        config = dataclasses.replace(CONFIG, chunk_steps=chunk_steps, augmentation=AugmentationConfig(crop_margin=1))
+        ends.append(train(KEY, classifier(linear_network(), config), config, DATA).state)
+    for other in ends[1:]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), ends[0], other)
+
+
+def test_every_pass_sees_every_image_once():
+    """30 images in batches of 8: counted by a network that keeps the sum of what it saw."""
+    config = dataclasses.replace(CONFIG, steps=15, chunk_steps=5, batch=8)
+    data = DATA._replace(
+        images=jnp.arange(30, dtype=jnp.uint8).reshape(30, 1, 1, 1), mean=jnp.zeros(1), deviation=jnp.ones(1) / 255
+    )
+    seen = []
+
+    def apply(variables, images, mode):
+        jax.debug.callback(lambda values: seen.extend(np.asarray(values).ravel().round().astype(int)), images)
+        return linear_network().apply(variables, images, mode)
+
+    trained = train(KEY, classifier(linear_network()._replace(apply=apply), config), config, data)
+    jax.effects_barrier()
+    assert int(trained.state.step) == 15 and len(seen) == 120
+    for start in range(0, 120, 30):
+        assert sorted(seen[start : start + 30]) == list(range(30))
+
+
+def test_the_running_average_is_that_of_the_weights():
+    config = dataclasses.replace(CONFIG, chunk_steps=1, average=0.7)
+    program = classifier(linear_network(), config)
+    state, expected = program.init(KEY, DATA), None
+    for _ in range(5):
+        before = state.variables["params"]["head"]["kernel"] if expected is None else expected
+        before = np.array(before)
+        state, _ = program.train_chunk(state, KEY, DATA)
+        expected = 0.7 * before + 0.3 * np.asarray(state.variables["params"]["head"]["kernel"])
+    np.testing.assert_allclose(state.average["params"]["head"]["kernel"], expected, rtol=1e-5)
+
+
+def test_what_is_not_finite_stops_a_training_with_a_reason():
+    whole = train(KEY, PLAIN, CONFIG, DATA, pause=lambda step: step == 4).state
+    kept = jax.tree.map(np.array, whole)
+    spoilt = DATA._replace(mean=jnp.full(1, jnp.nan))
+    trained = train(KEY, PLAIN, CONFIG, spoilt, start=whole)
+    assert trained.failure == "step 4: the loss or its gradient is not finite"
+    equal(trained.state, kept._replace(failed=np.array(True)))
+    state, info = PLAIN.train_chunk(trained.state, KEY, DATA)  # and nothing brings it back
+    equal(state, kept._replace(failed=np.array(True)))
+    assert info.failed.all()
+    assert np.isnan(PLAIN.accuracy(state.variables, spoilt))
+
+
+def test_a_number_of_classes_that_does_not_fit_is_refused():
+    fewer = classifier(linear_network(classes=2), CONFIG)
+    with pytest.raises(ValueError, match="labels reach 2, but the network has 2 classes: give it 3"):
+        train(KEY, fewer, CONFIG, DATA)
+    _, info = fewer.train_chunk(fewer.init(KEY, DATA), KEY, DATA)
+    assert info.failed[-1]
+
+
+def test_configs_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="steps in whole chunks, not 10, 4 and 8"):
+        TrainingConfig(steps=10, chunk_steps=4, batch=8)
+    with pytest.raises(ValueError, match=r"warm_up_steps must be in \[0, 12\)"):
+        dataclasses.replace(CONFIG, warm_up_steps=12)
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_a_resumed_training_ends_with_the_same_bits(tmp_path, average):
+    config = dataclasses.replace(CONFIG, average=average, augmentation=AugmentationConfig(crop_margin=1, mixup=0.3))
+    program = classifier(linear_network(), config)
+    whole = train(KEY, program, config, DATA)
+    for pause in (4, 8):
+        kept = {"checkpoints": tmp_path / str(pause), "identity": {"network": "linear"}}
+        first = train(KEY, program, config, DATA, **kept, pause=lambda step, pause=pause: step == pause)
+        assert int(first.state.step) == pause
+        steps = []
+        resumed = train(KEY, program, config, DATA, **kept, progress=lambda step, info, steps=steps: steps.append(step))
+        assert steps[0] == pause + 4
+        equal(whole.state, resumed.state)
+    with pytest.raises(ValueError, match="checkpoints of another run"):
+        train(jax.random.key(1), program, config, DATA, **kept)
+    with pytest.raises(ValueError, match="checkpoints need an identity"):
+        train(KEY, program, config, DATA, checkpoints=tmp_path / "c")
+
+
+SMALL = NasBench201Config(channels=2, cells=1, num_classes=3)
+
+
+def in_a_new_process(folder: Path, pause: int) -> bytes:
+    """Trains a candidate on, to a pause; the bytes of its state."""
+    code = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import jax, numpy as np, test_classifier as here
+leaves = jax.tree.leaves(here.candidate_of_checkpoints({str(folder)!r}, {pause}))
+sys.stdout.buffer.write(b"".join(np.asarray(leaf).tobytes() for leaf in leaves))
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment).stdout
+
+
+def candidate_of_checkpoints(folder: str, pause: int):
+    config = dataclasses.replace(CONFIG, average=0.9)
+    program = classifier(nas_bench_201_candidate(SMALL, (2, 0, 3, 4, 1, 2)), config)
+    kept = {"checkpoints": folder, "identity": {"network": repr(SMALL)}}
+    return train(KEY, program, config, synthetic(size=8), **kept, pause=lambda step: step == pause).state
+
+
+@pytest.mark.slow
+def test_a_candidate_paused_in_one_process_and_resumed_in_another_has_the_same_bits(tmp_path):
+    whole = in_a_new_process(tmp_path / "whole", 12)
+    in_a_new_process(tmp_path / "paused", 4)
+    in_a_new_process(tmp_path / "paused", 8)
+    assert in_a_new_process(tmp_path / "paused", 12) == whole and len(whole) > 1000
+
+
+@pytest.fixture(scope="module")
+def by_code():
+    """A supernet's program in which the architecture is data."""
+    config = dataclasses.replace(CONFIG, steps=1, chunk_steps=1, warm_up_steps=0)
+    return classifier(nas_bench_201_supernet(SMALL), config, given_path)
+
+
+@pytest.mark.slow
+def test_a_thousand_architectures_are_one_compilation(by_code):
+    data = synthetic(8, size=8)
+    space, start = nas_bench_201(), by_code.init(KEY, data).variables
+    changed = []
+    for codes in space.sample(jax.random.key(1), 1000):
+        state, info = by_code.train_chunk(by_code.restart(start), KEY, data, codes)
+        changed.append(np.asarray(by_code.apply(state.variables, data, codes)))
+    assert by_code.train_chunk._cache_size() == by_code.apply._cache_size() == by_code.restart._cache_size() == 1
+    assert np.isfinite(changed).all() and len(np.unique(np.stack(changed)[:, 0, 0])) > 500
+
+
+@pytest.mark.slow
+def test_weights_off_the_path_get_no_gradient(by_code):
+    """Weight decay aside, a step on convolutions of 1x1 leaves those of 3x3 alone."""
+    data = synthetic(8, size=8)
+    program = classifier(nas_bench_201_supernet(SMALL), CONFIG, given_path, optax.sgd(0.1))
+    before = jax.tree.map(np.array, program.init(KEY, data).variables["params"]["stage_0"])
+    codes = jnp.full(6, 2, jnp.int32)
+    after = program.train_chunk(program.init(KEY, data), KEY, data, codes)[0].variables["params"]["stage_0"]
+    for name, weights in after.items():
+        same = np.array_equal(weights["kernel"], before[name]["kernel"])
+        assert same == name.endswith("3x3"), name
