@@ -129,7 +129,7 @@ def free_choices(num_choices: tuple[int, ...]) -> FreeChoices:
     counts = np.asarray(num_choices, np.int32)
     entries = np.arange(len(counts))
     mutable = np.flatnonzero(counts > 1).astype(np.int32)
-    column_entry = np.repeat(entries, counts)
+    column_entry = np.repeat(entries, counts).astype(np.int32)
     column_choice = np.concatenate([np.arange(count) for count in num_choices]).astype(np.int32)
 
     def sample(key: Key[Array, ""], n: int) -> Int[Array, "n d"]:

@@ -13,7 +13,7 @@ from cenas_jax.spaces.nas_bench_101_graphs import EDGES, INNER, MAX_EDGES, OPERA
 
 STACKS = 3
 _CONV_1X1, _CONV_3X3 = 1, 2
-_SOURCES, _TARGETS = (np.asarray(ends) for ends in zip(*EDGES, strict=True))
+_SOURCES, _TARGETS = (np.asarray(ends, np.int32) for ends in zip(*EDGES, strict=True))
 
 
 @dataclass(frozen=True)
@@ -94,19 +94,18 @@ def _canonical(codes: Int[Array, "n d"]) -> Int[Array, "n d"]:
     return least_row(rows.swapaxes(0, 1), upward.T)
 
 
-def _channels(matrix: Bool[Array, "n v v"], outputs: int) -> list[Int[Array, " n"]]:
-    """Of every vertex, in a module with so many of the output. Those of vertices that are not in use mean nothing."""
+def _channels(matrix: Bool[Array, "n v v"], outputs: int) -> list[Float[Array, " n"]]:
+    """Of vertices 1 .. 6, in a module with so many of the output. Those of vertices not in use mean nothing."""
     to_output = matrix[:, 1:-1, -1].astype(jnp.int32)
     share, left = jnp.divmod(outputs, jnp.maximum(to_output.sum(axis=1), 1))
     # What the division leaves goes to the first ones, a channel each.
     extra = jnp.cumsum(to_output, axis=1) <= left[:, None]
-    channels: list = [None] * (VERTICES - 1) + [jnp.full(matrix.shape[0], outputs, jnp.int32)]
+    channels = [jnp.full(matrix.shape[0], outputs, jnp.float32)]
     for vertex in reversed(range(1, VERTICES - 1)):
-        widest = jnp.zeros(matrix.shape[0], jnp.int32)
-        for target in range(vertex + 1, VERTICES - 1):
-            widest = jnp.maximum(widest, jnp.where(matrix[:, vertex, target], channels[target], 0))
-        direct = share + extra[:, vertex - 1]
-        channels[vertex] = jnp.where(matrix[:, vertex, -1], direct, widest).astype(jnp.int32)
+        direct = (share + extra[:, vertex - 1]).astype(jnp.float32)
+        read = matrix[:, vertex, vertex + 1 : -1]  # by inner vertices, whose channels are known by now
+        widest = jnp.max(jnp.stack(channels[:-1], axis=1), axis=1, where=read, initial=0) if len(channels) > 1 else 0.0
+        channels.insert(0, jnp.where(matrix[:, vertex, -1], direct, widest))
     return channels
 
 
@@ -120,7 +119,7 @@ def _count(config: NasBench101Config, norms: bool, codes: Int[Array, "n d"]) -> 
     for stack in range(STACKS):
         width = config.channels * 2**stack
         pixels = 1 if norms else (side // 2**stack) ** 2
-        channels = [c.astype(jnp.float32) for c in _channels(matrix, width)[1:]]
+        channels = _channels(matrix, width)
         inner = projected = jnp.zeros(codes.shape[0], jnp.float32)
         for vertex in range(1, VERTICES):
             # A 1x1 convolution brings the module's input to the width of each vertex that reads it.

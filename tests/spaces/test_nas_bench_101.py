@@ -180,7 +180,7 @@ def test_published_numbers_of_classes(vertices, classes):
 def test_names():
     text = SPACE.to_string(README_CELL)
     assert text == (
-        "0111010000000100000010000100000001000000100000000|"
+        "0111010000000100000010000100000000100000010000000|"
         "input,conv1x1-bn-relu,conv3x3-bn-relu,conv3x3-bn-relu,conv3x3-bn-relu,maxpool3x3,output"
     )
     small = SPACE.from_string("011001000|input,conv1x1-bn-relu,output")
