@@ -1,13 +1,12 @@
 """The simulated search in JAX against NumPy, scikit-learn and moocore, side by side on the same cores.
 
-    CENAS_DATA=<data> python scripts/bench_simulation.py --json experiments/results/bench_simulation.json    # ~30 min
-    python scripts/bench_simulation.py --batch 8 --hours 10                                                   # ~6 min
-    CENAS_DATA=<data> python scripts/bench_simulation.py --full --json ...                                    # hours
+    CENAS_DATA=<data> python scripts/bench_simulation.py --json experiments/results/bench_simulation.json    # 22 min
+    python scripts/bench_simulation.py --batch 8 --hours 10                                                   # ~8 min
 
 Needs an otherwise idle machine. Without CENAS_DATA the synthetic benchmark and trace are used, and named so.
-The committed results are of a solver before its Gram matrix was taken by moments: on two cores, hours per second of a
-batch of 256, about 4 (heuristic) and 8 times (vanilla) the tuned baseline's, 17 and 22 times the plain one's. Every
-figure is a median after a warm-up.
+Expected on two cores, hours per second of a batch of 256: 23 (heuristic) and 30 times (vanilla) the plain baseline's,
+6.5 and 13 times the tuned one's; a LaMOO partition by poly-4 at 200 and 2,000 samples 29 and 77 times the plain one's.
+Every figure is a median after a warm-up.
 
 Both sides run one process a core, each with one thread: threads that share a process wait for each other. There are two
 baselines, equal but for how they score the 15,625 architectures: `plain` by scikit-learn's `decision_function`, as one
@@ -313,13 +312,13 @@ def bench_growth(arguments: argparse.Namespace) -> list[dict]:
     """How cost grows with the evaluations that a partition sees, and with the batch."""
     setting = make_setting(min(arguments.hours, 24))
     rows = []
-    for samples in (200, 500, 1000, 2000, 5000) if arguments.full else (200, 1000):
+    for samples in (200, 500, 1000, 2000, 5000):
         row: dict = {"what": f"partition, poly, {samples} samples"}
         row["ms"], _ = jax_region_ms(setting, "poly", samples, arguments, batch=False)
         for name in BASELINES:
             row[f"{name}_ms"], _ = numpy_region_ms(setting, "poly", samples, arguments, name, batch=False)
         rows.append(row)
-    batches = [size for size in ((1, 4, 16, 64, 256, 1024) if arguments.full else (1, 32)) if size % CORES == 0]
+    batches = [size for size in (4, 16, 64, 256, 1024) if size % CORES == 0]  # of 1: `bench_single`
     with jax_pool() as pool:
         for batch in batches:
             call = partial(search_batch_jax, pool, setting.hours, arguments.capacity, "heuristic", np.arange(batch))
@@ -357,7 +356,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--regions", type=int, default=16, help="partitions in a batch; a multiple of the cores")
     parser.add_argument("--baseline-searches", type=int, default=8)
-    parser.add_argument("--full", action="store_true", help="growth up to 5,000 evaluations and 1,024 searches")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--child", choices=("jax", "numpy"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
