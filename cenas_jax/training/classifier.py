@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from cenas_jax.nets import Network
@@ -104,10 +105,10 @@ def classifier(
 
     `optimiser` replaces the config's, its schedule included; gradients are clipped before it.
     """
-    optimise = optax.chain(
-        optax.clip_by_global_norm(config.clip_norm), _optimiser(config) if optimiser is None else optimiser
-    )
-    step = _step(network, config, draw_path, optimise)
+    clip = optax.clip_by_global_norm(config.clip_norm)
+    # The config's own treat every weight alike, so they may see one vector; others may not.
+    own = optax.flatten(optax.chain(clip, _optimiser(config)))
+    optimise = own if optimiser is None else optax.chain(clip, optimiser)
 
     def restart(variables) -> TrainState:
         average = jax.tree.map(jnp.copy, variables) if config.average else ()
@@ -122,7 +123,12 @@ def classifier(
     def train_chunk(state: TrainState, key: Key[Array, ""], data: ImageArrays, choice: Any = ()):
         key_rows, key_image, key_path = jax.random.split(key, 3)
         rows = _rows(key_rows, state.step, data.labels.shape[0], config)
-        return jax.lax.scan(lambda state, rows: step(state, rows, key_image, key_path, data, choice), state, rows)
+        packing = _packing(state.variables)
+        step = _step(network, config, draw_path, optimise, packing, num_classes(state.variables))
+        packed, info = jax.lax.scan(
+            lambda state, rows: step(state, rows, key_image, key_path, data, choice), _mapped(packing.pack, state), rows
+        )
+        return _mapped(packing.unpack, packed), info
 
     def logits(variables, data: ImageArrays, *codes):
         def some(images):
@@ -181,31 +187,57 @@ def _rows(key, step, count: int, config: TrainingConfig) -> Int[Array, "steps b"
     return rows.reshape(config.chunk_steps, config.batch)
 
 
-def _step(network: Network, config: TrainingConfig, draw_path: DrawPath, optimise: optax.GradientTransformation):
-    """One step: `(state, rows[b], key_image, key_path, data, choice) -> (state, info)`."""
+class _Packing(NamedTuple):
+    """Variables as one vector a collection: to update hundreds of small arrays takes longer than to compute them."""
+
+    pack: Callable[[Any], dict[str, Float[Array, " n"]]]
+    unpack: Callable[[dict[str, Float[Array, " n"]]], Any]
+
+
+def _packing(variables) -> _Packing:
+    unravel = {kind: ravel_pytree(collection)[1] for kind, collection in variables.items()}
+    return _Packing(
+        lambda trees: {kind: ravel_pytree(tree)[0] for kind, tree in trees.items()},
+        lambda vectors: {kind: unravel[kind](vector) for kind, vector in vectors.items()},
+    )
+
+
+def _mapped(change: Callable, state: TrainState) -> TrainState:
+    return state._replace(
+        variables=change(state.variables), average=change(state.average) if state.average else state.average
+    )
+
+
+def _step(network, config: TrainingConfig, draw_path, optimise, packing: _Packing, classes: int):
+    """One step: `(state, rows[b], key_image, key_path, data, choice) -> (state, info)`, of packed states."""
 
     def loss_of(params, statistics, images, wanted, path):
-        variables = {"params": params, "statistics": statistics}
+        variables = packing.unpack({"params": params, "statistics": statistics})
         logits, statistics = network.apply(variables, images.astype(compute_dtype(config)), *path, "train")
         smooth = optax.smooth_labels(wanted, config.label_smoothing)
-        return optax.softmax_cross_entropy(logits, smooth).mean(), (logits, statistics)
+        packed = packing.pack({"statistics": statistics})["statistics"]
+        return optax.softmax_cross_entropy(logits, smooth).mean(), (logits, packed)
+
+    def updates_of(gradient, optimiser, params):
+        gradient, params = (packing.unpack({"params": vector})["params"] for vector in (gradient, params))
+        updates, optimiser = optimise.update(gradient, optimiser, params)
+        return packing.pack({"params": updates})["params"], optimiser
 
     def step(state: TrainState, rows, key_image, key_path, data: ImageArrays, choice):
         key_augment, key_mix = jax.random.split(jax.random.fold_in(key_image, state.step))
         images = augmented(key_augment, standardised(data, data.images[rows]), config.augmentation)
         params, statistics = state.variables["params"], state.variables["statistics"]
-        labels, classes = data.labels[rows], num_classes(state.variables)
+        labels = data.labels[rows]
         # A label that is no class of the network must not pass for a probability of nothing: it fails the training.
         wanted = jnp.where(labels[:, None] < classes, jax.nn.one_hot(labels, classes), jnp.nan)
         images, wanted = mixed(key_mix, images, wanted, config.augmentation.mixup)
         path = draw_path(key_path, state.step, choice)
         gradient_of = jax.value_and_grad(loss_of, has_aux=True)
         (loss, (logits, statistics)), gradient = gradient_of(params, statistics, images, wanted, path)
-        updates, optimiser = optimise.update(gradient, state.optimiser, params)
-        variables = {"params": optax.apply_updates(params, updates), "statistics": statistics}
+        updates, optimiser = updates_of(gradient, state.optimiser, params)
+        variables = {"params": params + updates, "statistics": statistics}
         average = optax.incremental_update(variables, state.average, 1 - config.average) if config.average else ()
-        squares = sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradient))
-        failed = state.failed | ~jnp.isfinite(loss + squares)
+        failed = state.failed | ~jnp.isfinite(loss + jnp.vdot(gradient, gradient))
         new = TrainState(state.step + 1, variables, optimiser, average, failed)
         kept = jax.tree.map(lambda after, before: jnp.where(failed, before, after), new, state)
         right = (logits.argmax(axis=1) == wanted.argmax(axis=1)).mean()
