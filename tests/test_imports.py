@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "cenas_jax"
 LAYERS = (
-    ("spaces", "pareto", "carbon"),
+    ("choices", "spaces", "pareto", "carbon"),
     ("search", "benchmarks"),
     ("forecast",),
     ("nets", "allocation"),

@@ -9,6 +9,7 @@ import numpy as np
 
 from cenas_jax.benchmarks import importers
 from cenas_jax.benchmarks.tables import TABLES, check_table, open_arrays
+from cenas_jax.carbon.catalogue import COMPACT_ZONES, PAPER_TRACE, load_trace
 
 IMPORT_KINDS = {"hw-nas-bench": "hwnasbench", "nats-bench": "nb201", "few-shot-nas": "supernet"}
 """Official source -> the compact table made from it."""
@@ -22,6 +23,10 @@ _SOURCES = {
 _TRACES = {
     "us_cal_ciso_2020_2022.csv.gz": "the trace of the CE-NAS experiments",
     "em_hourly_2021_2023.npz": "traces of ten grids",
+}
+_TRACE_NAMES = {
+    "us_cal_ciso_2020_2022.csv.gz": (PAPER_TRACE,),
+    "em_hourly_2021_2023.npz": tuple(f"em-{zone.lower()}" for zone in COMPACT_ZONES),
 }
 
 
@@ -54,17 +59,27 @@ def list_data(folder: Path) -> list[DataFile]:
 
 
 def check_data(folder: Path) -> list[str]:
-    """Problems of the NAS tables' content, one line each that names file, column and row; empty when all is sound.
+    """Problems of tables and traces, one line each that names file, column and row; empty when all is sound.
 
-    An absent file is no problem (`list_data` shows it). `ValueError` where the folder itself is missing.
+    An absent file is no problem (`list_data` shows it), but that none is there is one. `ValueError` where the folder
+    itself is missing.
     """
     _refuse_missing(folder)
+    if not any(file.present for file in list_data(folder)):
+        return [f"{folder}: holds none of the files that cenas data list names, under nas/ and carbon/"]
     problems = []
     for name, table in TABLES.items():
         path = folder / "nas" / table.file
         if path.is_file():
             try:
                 problems += [f"{path}: {problem}" for problem in check_table(name, open_arrays(path))]
+            except ValueError as error:
+                problems.append(str(error))
+    for file, names in _TRACE_NAMES.items():
+        if (folder / "carbon" / file).is_file():
+            try:
+                for name in names:
+                    load_trace(name, folder, gap_policy=None)
             except ValueError as error:
                 problems.append(str(error))
     return problems

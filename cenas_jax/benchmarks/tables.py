@@ -58,7 +58,8 @@ def open_arrays(path: Path) -> dict[str, np.ndarray]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: not a readable npz file of plain arrays ({error}); import it again") from error
+        why = "no zip archive, or a cut one" if "pickle" in str(error) and not zipfile.is_zipfile(path) else error
+        raise ValueError(f"{path}: not a readable npz file of plain arrays ({why}); import it again") from None
 
 
 def check_table(name: str, arrays: Arrays) -> list[str]:

@@ -10,10 +10,10 @@ from cenas_jax.carbon.trace import (
     FACTORS,
     IntensityTrace,
     TimeLike,
-    check_choice,
     fill_gaps,
     utc_hour,
 )
+from cenas_jax.choices import check_choice
 
 PAPER_TRACE = "us-cal-ciso"
 COMPACT_ZONES = ("US-CAL-CISO", "US-MIDA-PJM", "US-TEX-ERCO", "US-NY-NYIS", "DE", "FR", "SE", "NL", "ES", "PL")

@@ -96,6 +96,8 @@ def _factor_of(name: str) -> str | None:
 def _unit_of(name: str) -> str | None:
     match = _UNIT.search(name)
     if match is None:
+        if re.search(r"(?:/|\bper[ _])[ _]?[kmgt]?wh(?![a-z])", name):
+            raise ValueError(f"the unit in {name!r} is unknown: write one of {', '.join(GRAMS_PER_KWH)} in the header")
         return None
     mass = {"lbs": "lb", "tonne": "t", "tonnes": "t"}.get(match[1], match[1])
     unit = f"{mass}/{'kWh' if match[2] == 'kwh' else 'MWh'}"

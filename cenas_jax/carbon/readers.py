@@ -9,6 +9,7 @@ import gzip
 import io
 import math
 import re
+import zipfile
 import zlib
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,8 @@ from jaxtyping import Float64
 
 from cenas_jax.carbon.header import GRAMS_PER_KWH, Columns, find_columns, grams_per_kwh
 from cenas_jax.carbon.stamps import StampError, to_utc
-from cenas_jax.carbon.trace import FACTORS, IntensityTrace, check_choice, fill_gaps, utc_hour
+from cenas_jax.carbon.trace import FACTORS, IntensityTrace, fill_gaps, utc_hour
+from cenas_jax.choices import check_choice
 
 MISSING = ("", "nan", "na", "n/a", "null", "none", "-")
 """Cells read as a missing reading, in any case."""
@@ -109,9 +111,9 @@ def read_compact_traces(path: str | Path, zone: str, factor: str = "lifecycle") 
             scaled, estimated = arrays[f"{factor}_x20"], arrays["estimated"]
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error}): check the path") from None
-    except (KeyError, ValueError, EOFError) as error:
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile):
         raise ValueError(
-            f"{path}: not a compact trace file ({error}): expected keys zones, start, {factor}_x20"
+            f"{path}: not a compact trace file: expected an npz with the keys zones, start, {factor}_x20, estimated"
         ) from None
     if zone not in zones:
         raise ValueError(f"{path}: zone {zone!r} is not in it: choose one of {', '.join(zones)}")

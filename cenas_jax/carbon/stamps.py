@@ -46,20 +46,39 @@ def to_utc(texts: list[str], timezone: str) -> list[datetime]:
             hint = " (dates with slashes are read month first)" if "/" in text else ""
             reason = f"time {text!r} cannot be read{hint}: {error}; write it like 2021-07-02T06:00Z"
             raise StampError(index, reason) from None
+    zone = _zone(timezone)
     has_offset = [stamp.tzinfo is not None for stamp in stamps]
     if all(has_offset):
-        return [stamp.astimezone(UTC).replace(tzinfo=None) for stamp in stamps]
+        return [_absolute(index, stamp) for index, stamp in enumerate(stamps)]
     if any(has_offset):
         odd = has_offset.index(not has_offset[0])
         raise StampError(odd, f"time {texts[odd]!r}: some stamps have a UTC offset and some do not; write all alike")
-    return stamps if timezone == "UTC" else _local_to_utc(stamps, timezone)
+    return stamps if timezone == "UTC" else _local_to_utc(stamps, timezone, zone)
 
 
-def _local_to_utc(stamps: list[datetime], timezone: str) -> list[datetime]:
+def without_offset(stamp: datetime) -> datetime:
+    """A stamp in UTC, naive; as it is where it has no offset. `ValueError` outside of the years 1 to 9999 there."""
     try:
-        zone = ZoneInfo(timezone)
-    except (ZoneInfoNotFoundError, ValueError):
+        return stamp.astimezone(UTC).replace(tzinfo=None) if stamp.tzinfo is not None else stamp
+    except OverflowError:
+        raise ValueError(f"time {stamp} is outside of the years 1 to 9999 in UTC: correct it") from None
+
+
+def _absolute(index: int, stamp: datetime) -> datetime:
+    try:
+        return without_offset(stamp)
+    except ValueError as error:
+        raise StampError(index, str(error)) from None
+
+
+def _zone(timezone: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError(f"timezone {timezone!r} is unknown: give an IANA name such as Europe/Berlin or UTC") from None
+
+
+def _local_to_utc(stamps: list[datetime], timezone: str, zone: ZoneInfo) -> list[datetime]:
     earlier = [stamp.replace(tzinfo=zone) for stamp in stamps]
     shift = [stamp.utcoffset() for stamp in earlier]
     shift_later = [stamp.replace(fold=1).utcoffset() for stamp in earlier]
@@ -85,7 +104,14 @@ def _local_to_utc(stamps: list[datetime], timezone: str) -> list[datetime]:
             )
         later = indices[later_of_two]
         shift[later] = shift_later[later]
-    return [stamp - offset for stamp, offset in zip(stamps, shift, strict=True) if offset is not None]
+    found = []
+    for index, (stamp, offset) in enumerate(zip(stamps, shift, strict=True)):
+        assert offset is not None
+        try:
+            found.append(stamp - offset)
+        except OverflowError:
+            raise StampError(index, f"time {stamp} is outside of the years 1 to 9999 in UTC: correct it") from None
+    return found
 
 
 def _is_ascending(stamps: list[datetime], twice: dict[datetime, list[int]]) -> bool:

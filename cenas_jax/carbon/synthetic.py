@@ -18,7 +18,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from cenas_jax.carbon.synthetic_profiles import PROFILES
-from cenas_jax.carbon.trace import IntensityTrace, TimeLike, check_choice, utc_hour
+from cenas_jax.carbon.trace import IntensityTrace, TimeLike, utc_hour
+from cenas_jax.choices import check_choice
 
 HOURS_PER_YEAR = 8766
 SEASONAL_HARMONICS, DIURNAL_HARMONICS = 2, 4

@@ -1,11 +1,14 @@
 """Hourly carbon intensity of one grid zone, and what to do where readings are missing. Host only: no jax."""
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float64
+
+from cenas_jax.carbon.stamps import without_offset
+from cenas_jax.choices import check_choice
 
 Factor = Literal["lifecycle", "direct"]
 GapPolicy = Literal["error", "interpolate", "hold"]
@@ -118,11 +121,6 @@ def hour_text(hour: np.datetime64) -> str:
     return str(hour.astype("datetime64[m]")).replace("T", " ") + " UTC"
 
 
-def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{option} {value!r} is unknown: choose one of {', '.join(choices)}")
-
-
 def require_complete(trace: IntensityTrace) -> IntensityTrace:
     """The trace itself; `ValueError` where a reading is missing."""
     return fill_gaps(trace, "error", 0)
@@ -177,6 +175,4 @@ def _utc_second(when: TimeLike) -> np.datetime64:
             when = datetime.fromisoformat(when)
         except ValueError:
             raise ValueError(f"{when!r} is not a time: write it like 2021-07-02T06:00Z") from None
-    if when.tzinfo is not None:
-        when = when.astimezone(UTC).replace(tzinfo=None)
-    return np.datetime64(when, "s")
+    return np.datetime64(without_offset(when), "s")

@@ -77,7 +77,7 @@ def run(command: DataList | DataCheck | DataImport) -> int:
         return 0
     if isinstance(command, DataCheck):
         problems = check_data(folder)
-        text = f"{len(problems)} problems in {folder}" if problems else f"no problem in the tables of {folder}"
+        text = f"{len(problems)} problems in {folder}" if problems else f"no problem in {folder}"
         print_document(command.json, {"folder": str(folder), "problems": problems}, text, {"problem": problems})
         return 1 if problems else 0
     written = import_data(command.kind, command.source, folder, partial=command.partial)

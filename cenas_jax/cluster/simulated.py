@@ -92,7 +92,7 @@ def simulated_cluster(
             count=count,
             hypervolume=value,
             initial_hypervolume=value,
-            recent_gain=jnp.zeros(()),
+            recent_gain=jnp.zeros((), jnp.float32),
             ledger=empty_ledger(),
             stopped=jnp.zeros((), bool),
         )
@@ -170,9 +170,10 @@ def simulated_cluster(
     def rest(state: ClusterState, evaluation_slots, horizon_s, params: ClusterParams):
         """What `advance` comes to where no search of the batch runs any more, without its cost."""
         queue = state.queue._replace(valid=jnp.zeros_like(state.queue.valid))
-        new = state._replace(interval=state.interval + 1, queue=queue, recent_gain=jnp.zeros(()))
+        new = state._replace(interval=state.interval + 1, queue=queue, recent_gain=jnp.zeros((), jnp.float32))
         nothing = jnp.zeros((), jnp.int32)
-        _, charge = ledger_charge(state.ledger, jnp.zeros(len(ACTIVITIES)), params.power, jnp.zeros(()))
+        none_s = jnp.zeros(len(ACTIVITIES), jnp.float32)
+        _, charge = ledger_charge(state.ledger, none_s, params.power, none_s[0])
         info = IntervalInfo(
             running=jnp.zeros((), bool),
             evaluation_slots=nothing,
@@ -181,7 +182,7 @@ def simulated_cluster(
             evaluations=state.count,
             queue=nothing,
             half_finished=state.half_finished.valid.sum(dtype=jnp.int32),
-            duration_s=jnp.zeros(()),
+            duration_s=none_s[0],
             hypervolume_share=state.hypervolume / table.max_hypervolume,
             charge=charge,
             overflow=nothing,
@@ -288,7 +289,7 @@ def _key(root, interval, purpose: int):
 
 def _no_jobs(size: int) -> Jobs:
     nothing = jnp.zeros(size, bool)
-    return Jobs(jnp.zeros(size, jnp.int32), jnp.zeros(size), nothing, nothing)
+    return Jobs(jnp.zeros(size, jnp.int32), jnp.zeros(size, jnp.float32), nothing, nothing)
 
 
 def _first_jobs(jobs: Jobs, size: int) -> Jobs:
@@ -315,7 +316,8 @@ def _energy_left_kwh(ledger: Ledger, budget: BudgetParams, intensity):
     kept = 1 - BUDGET_MARGIN
     by_carbon = (jnp.asarray(budget.carbon_g, jnp.float32) * kept - ledger.emissions_g.sum()) / intensity
     by_energy = jnp.asarray(budget.energy_kwh, jnp.float32) * kept - ledger.energy_kwh.sum()
-    return jnp.maximum(jnp.minimum(jnp.where(intensity > 0, by_carbon, jnp.inf), by_energy), 0)
+    # Seconds and joules are float32 throughout, also where x64 gives the ledger more.
+    return jnp.maximum(jnp.minimum(jnp.where(intensity > 0, by_carbon, jnp.inf), by_energy), 0).astype(jnp.float32)
 
 
 def _stop_at_evaluations(finish_s, stop_s, left):

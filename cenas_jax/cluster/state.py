@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from cenas_jax.carbon.budget import BudgetParams
 from cenas_jax.carbon.ledger import Charge, Ledger
 from cenas_jax.carbon.power import PowerParams
+from cenas_jax.choices import check_choices
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class ClusterConfig:
     reward: Literal["budgeted", "paper"] = "budgeted"
 
     def __post_init__(self):
+        check_choices(self)
         for name in ("slots", "initial_design", "queue_capacity", "screen_per_interval", "window_h", "capacity"):
             if getattr(self, name) < 1:
                 raise ValueError(f"ClusterConfig: {name} must be at least 1, got {getattr(self, name)}")

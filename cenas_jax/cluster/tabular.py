@@ -19,6 +19,8 @@ class TabularHistory(NamedTuple):
     valid: Bool[Array, " evaluations"]
     evaluations: Int[Array, " rounds"]
     hypervolume_share: Float[Array, " rounds"]
+    overflow: Int[Array, ""]
+    """Evaluations that the searcher had no room for and did not learn from: 0, or its capacity is too small."""
 
 
 def tabular_search(
@@ -47,10 +49,10 @@ def tabular_search(
 
     first, first_valid = isomorphism_classes(space).draw(key_initial, jnp.ones(space.size, bool), initial)
     _, candidates, objectives = look_up(space.codes(first), first_valid)
-    state, _ = searcher.tell(searcher.init(key_init), candidates, objectives)
+    state, told = searcher.tell(searcher.init(key_init), candidates, objectives)
 
     def round_(carry, step):
-        state, indices, valids = carry
+        state, indices, valids, overflow = carry
         key_ask, key_rank = jax.random.split(jax.random.fold_in(key_rounds, step))
         state = searcher.fit(state)
         codes, valid = searcher.ask(key_ask, state, screened or batch, *nothing)
@@ -59,19 +61,20 @@ def tabular_search(
             rows, valid = searcher.rank(key_rank, state, candidates, batch)
             index, objectives = index[rows], objectives[rows]
             candidates = Candidates(codes[rows], candidates.estimates[rows], valid)
-        state, _ = searcher.tell(state, candidates, objectives)
+        state, info = searcher.tell(state, candidates, objectives)
         start = initial + step * batch
         indices = jax.lax.dynamic_update_slice(indices, index, (start,))
         valids = jax.lax.dynamic_update_slice(valids, valid, (start,))
-        return (state, indices, valids), None
+        return (state, indices, valids, overflow + info.overflow), None
 
     indices = jnp.zeros(total, jnp.int32).at[:initial].set(first)
     valids = jnp.zeros(total, bool).at[:initial].set(first_valid)
-    (state, indices, valids), _ = jax.lax.scan(round_, (state, indices, valids), jnp.arange(rounds))
+    start = (state, indices, valids, told.overflow)
+    (state, indices, valids, overflow), _ = jax.lax.scan(round_, start, jnp.arange(rounds))
     ends = initial + batch * jnp.arange(rounds + 1)
 
     def share(end):
         so_far = valids & (jnp.arange(total) < end)
         return hypervolume(table.objectives[indices], so_far, table.reference_point) / table.max_hypervolume
 
-    return TabularHistory(indices, valids, ends, jax.lax.map(share, ends)), state
+    return TabularHistory(indices, valids, ends, jax.lax.map(share, ends), overflow), state

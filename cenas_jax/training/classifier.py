@@ -14,6 +14,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from cenas_jax.choices import check_choices
 from cenas_jax.nets import Network
 from cenas_jax.training.images import AugmentationConfig, ImageArrays, augmented, mixed, standardised
 from cenas_jax.training.paths import DrawPath, no_path
@@ -45,6 +46,7 @@ class TrainingConfig:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
 
     def __post_init__(self):
+        check_choices(self)
         if min(self.steps, self.chunk_steps, self.batch) < 1 or self.steps % self.chunk_steps:
             raise ValueError(
                 "TrainingConfig: give positive steps, chunk_steps and batch, and steps in whole chunks, not "

@@ -4,6 +4,7 @@ import pickle
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,12 +127,25 @@ def test_files_that_are_no_tables(folder):
     assert f"{path}: not a readable npz file" in check_data(folder)[0]
     np.savez(path, oneshot_acc=np.array([1, None], dtype=object))
     assert "not a readable npz file of plain arrays (Object arrays cannot be loaded" in check_data(folder)[0]
+    path.write_bytes(b"neither")
+    assert "plain arrays (no zip archive, or a cut one); import it again" in check_data(folder)[0]
     path.unlink()
     assert check_data(folder) == []
     with pytest.raises(ValueError, match="no such file; name the data folder by CENAS_DATA or --data"):
         read_table("supernet", folder)
     with pytest.raises(ValueError, match="no such folder"):
         check_data(folder / "nowhere")
+
+
+def test_traces_are_checked_and_an_empty_folder_is_a_problem(tmp_path):
+    assert "holds none of the files that cenas data list names" in check_data(tmp_path)[0]
+    (tmp_path / "carbon").mkdir()
+    for name in ("us_cal_ciso_2020_2022.csv.gz", "em_hourly_2021_2023.npz"):
+        (tmp_path / "carbon" / name).write_bytes(b"neither")
+    assert [Path(problem.split(":")[0]).name for problem in check_data(tmp_path)] == [
+        "us_cal_ciso_2020_2022.csv.gz",
+        "em_hourly_2021_2023.npz",
+    ]
 
 
 def test_imports_give_sound_tables(tmp_path):

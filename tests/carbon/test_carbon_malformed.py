@@ -35,6 +35,14 @@ MALFORMED = {
     "mg without a unit": (HEAD + "2021-01-01 00:00,300000\n", {}, "the highest intensity is 300000"),
     "unknown unit": (OK, {"unit": "g/MJ"}, "unit 'g/MJ' is unknown: choose one of g/kWh, kg/kWh"),
     "unknown unit in header": ("time,CO2 (lb/kWh)\n2021-01-01,1\n", {}, "unit 'lb/kWh' in the header is unknown"),
+    "milligrams in header": ("time,CO2 (mg/kWh)\n2021-01-01,300\n", {}, "the unit in .* is unknown: write one of"),
+    "short tons in header": ("time,CO2 (short tons/MWh)\n2021-01-01,300\n", {}, "the unit in .* is unknown: write one"),
+    "watt-hours in header": ("time,CO2 (g/Wh)\n2021-01-01,300\n", {}, "the unit in .* is unknown: write one of g/kWh"),
+    "before year 1": (HEAD + "0001-01-01T00:00+05:00,300\n", {}, "line 2: .*outside of the years 1 to 9999 in UTC"),
+    "after year 9999": (HEAD + "9999-12-31T23:00-05:00,300\n", {}, "line 2: .*outside of the years 1 to 9999 in UTC"),
+    "local, before year 1": (HEAD + "0001-01-01 00:00,300\n", BERLIN, "line 2: .*outside of the years 1 to 9999"),
+    "timezone of absolute times": (
+        HEAD + "2021-01-01T00:00Z,300\n", {"timezone": "Mars/X"}, "timezone 'Mars/X' is unknown: give an IANA name"),
     "two units": ("time,CO2 (kg/kWh)\n2021-01-01,1\n", {"unit": "g/kWh"}, "the header says kg/kWh, unit says g/kWh"),
     "unknown column": (OK, {"column": "b"}, "no column 'b' in .time, intensity.: correct column"),
     "unknown factor": (OK, {"factor": "marginal"}, "factor 'marginal' is unknown: choose one of lifecycle, direct"),
@@ -80,7 +88,7 @@ def test_malformed_paths_and_npz(tmp_path):
         read_trace(tmp_path)
     wrong = tmp_path / "wrong.npz"
     wrong.write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="wrong.npz: not a compact trace file .*expected keys zones, start"):
+    with pytest.raises(ValueError, match="wrong.npz: not a compact trace file: expected an npz with the keys zones"):
         read_compact_traces(wrong, "DE")
     with pytest.raises(ValueError, match="no.npz: cannot be read"):
         read_compact_traces(tmp_path / "no.npz", "DE")

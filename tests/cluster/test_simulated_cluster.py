@@ -27,7 +27,8 @@ from cenas_jax.cluster.simulated import simulated_cluster
 from cenas_jax.cluster.simulation import check_overflow, simulate
 from cenas_jax.cluster.state import ClusterConfig
 from cenas_jax.pareto import hypervolume
-from cenas_jax.search import random_search
+from cenas_jax.search import LamooConfig, lamoo_search, random_search
+from cenas_jax.search.lamoo import TreeConfig
 from cenas_jax.spaces import tabular_space
 
 EVALUATION, SAMPLING, SUPERNET, INITIAL, IDLE = range(5)
@@ -275,6 +276,19 @@ def test_more_evaluations_than_the_capacity_are_an_error():
     assert int(result.count) == 8
     with pytest.raises(ValueError, match="more than its capacity of 8: raise the capacity"):
         check_overflow(result.overflow, 8)
+
+
+@pytest.mark.parametrize("choice", ["random", "estimate", "corrected"])
+def test_states_keep_their_types_under_x64(choice):
+    """Types alone, nothing is compiled; the ledger has float64 there, seconds and objectives do not."""
+    config = LamooConfig(capacity=CONFIG.capacity, choice=choice, tree=TreeConfig(depth=2, min_samples=6))
+    with jax.enable_x64(True):
+        searcher = lamoo_search(SPACE, TABLE.reference_point, config)
+        environment = simulated_cluster(SPACE, TABLE, searcher, CONFIG, HOURS)
+        arguments = jax.random.key(0), cluster_params(), plain_params("heuristic", CONFIG.slots)
+        result = jax.eval_shape(lambda *of: simulate(of[0], environment, plain_policy(4), *of[1:], HOURS), *arguments)
+    assert result.history.duration_s.dtype == result.history.hypervolume_share.dtype == jnp.float32
+    assert result.history.charge.emissions_g.dtype == jnp.float32
 
 
 def test_bad_options_are_refused():

@@ -12,7 +12,7 @@ from arrays import replaced
 from cenas_jax.benchmarks import synthetic_benchmark
 from cenas_jax.cluster.tabular import tabular_search
 from cenas_jax.search import Candidates, LamooConfig, lamoo_search, random_search
-from cenas_jax.search.lamoo import TreeConfig, make_kernel, region_depth
+from cenas_jax.search.lamoo import SVMConfig, TreeConfig, make_kernel, region_depth
 from cenas_jax.search.lamoo.searcher import best_region
 from cenas_jax.search.ranking import by_dominance
 from cenas_jax.spaces import tabular_space, with_distinct_isomorphs
@@ -86,7 +86,7 @@ def test_no_architecture_twice_in_whole_searches(kind, screened):
         )
     )
     history = search(jax.random.split(jax.random.key(0), 16))
-    assert bool(history.valid.all())
+    assert bool(history.valid.all()) and not history.overflow.any()
     for row in np.asarray(history.index):
         assert len(set(row.tolist())) == 6 + 7 * 8
     share = np.asarray(history.hypervolume_share)
@@ -260,6 +260,29 @@ def test_overflow_is_reported_and_what_overflowed_stays_taken():
     assert int(info.overflow) == 3 and int(state.archive.count) == 8
     codes, valid = searcher.ask(jax.random.key(1), searcher.fit(state), 27, *NOTHING)
     assert sorted(indices(TINY, codes)[np.asarray(valid)].tolist()) == [8, *range(12, 27)]
+
+
+def test_a_tabular_search_counts_what_overflowed():
+    searcher = make("lamoo-random", TINY, 8)
+    table = synthetic_benchmark(4, TINY).table
+    blind = searcher._replace(fit=lambda state: state)  # which overflow does not depend on
+    search = jax.jit(lambda key: tabular_search(key, blind, TINY, table, initial=6, batch=2, rounds=3)[0].overflow)
+    assert int(search(jax.random.key(0))) == 4
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "message"),
+    [
+        (LamooConfig(), "choice", "LamooConfig: choice 'plyo' is unknown: choose one of random, estimate, corrected"),
+        (TreeConfig(), "selection", "TreeConfig: selection 'plyo' is unknown: choose one of leaf, descent, greedy"),
+        (TreeConfig(), "children", "TreeConfig: children 'plyo' is unknown: choose one of label, prediction"),
+        (SVMConfig(), "kernel", "SVMConfig: kernel 'plyo' is unknown: choose one of poly, rbf, linear"),
+    ],
+)
+def test_misspelt_choices_are_refused(config, field, message):
+    object.__setattr__(config, field, "plyo")  # the type checker of the tests would refuse it before
+    with pytest.raises(ValueError, match=message):
+        config.__post_init__()
 
 
 @pytest.mark.parametrize("kind", ["random", "lamoo-corrected"])

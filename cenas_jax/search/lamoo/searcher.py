@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Int8
 
+from cenas_jax.choices import check_choices
 from cenas_jax.pareto import Archive, archive_add, archive_init, archive_valid
 from cenas_jax.search.base import (
     Candidates,
@@ -40,6 +41,7 @@ class LamooConfig:
     tree: TreeConfig = field(default_factory=TreeConfig)
 
     def __post_init__(self):
+        check_choices(self)
         if self.capacity < 1:
             raise ValueError(f"LamooConfig: capacity must be positive, got {self.capacity}")
         if not 0 <= self.whole_space_share < 1:

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from cenas_jax.choices import check_choices
 from cenas_jax.search.lamoo.monomials import (
     exponents,
     monomials,
@@ -52,6 +53,7 @@ class SVMConfig:
     """Most interior-point steps."""
 
     def __post_init__(self):
+        check_choices(self)
         if min(self.degree, self.rank, self.steps) < 1 or min(self.penalty, self.tolerance) <= 0:
             raise ValueError(f"SVMConfig: degree, penalty, rank, tolerance and steps must be positive, got {self}")
 

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from cenas_jax.choices import check_choices
 from cenas_jax.pareto import dominance_counts, grouped_hypervolume_2d, hypervolume
 from cenas_jax.search.base import at_smallest_size
 from cenas_jax.search.lamoo.svm import SVM, Kernel, SVMConfig, make_kernel, svm_decision, svm_fit, svm_pad
@@ -44,6 +45,7 @@ class TreeConfig:
     svm: SVMConfig = field(default_factory=SVMConfig)
 
     def __post_init__(self):
+        check_choices(self)
         if not 1 <= self.depth <= 6:
             raise ValueError(f"TreeConfig: depth must be 1 to 6, got {self.depth}")
         if self.min_samples < 2 or self.exploration < 0:
