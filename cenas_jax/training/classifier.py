@@ -4,14 +4,17 @@ What a step draws (images, augmentation, path) depends on the key and the number
 pause after any chunk, and what goes on from there ends with the weights of an uninterrupted one.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from cenas_jax.choices import check_choices
@@ -102,11 +105,18 @@ def classifier(
     config: TrainingConfig,
     draw_path: DrawPath = no_path,
     optimiser: optax.GradientTransformation | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> Classifier:
     """A classifier of `network`, whose `apply(variables, images, *path, mode)` is as in `nets/nas_bench_201.py`.
 
-    `optimiser` replaces the config's, its schedule included; gradients are clipped before it.
+    Args:
+        optimiser: replaces the config's, its schedule included; gradients are clipped before it.
+        devices: share a training's batches, each taking as many images (`ValueError` where they do not divide the
+            batch). State and data set are whole on every one; statistics are those of the whole batch.
     """
+    mesh = None if devices is None else Mesh(np.asarray(devices), ("images",))
+    if mesh is not None and config.batch % mesh.size:
+        raise ValueError(f"classifier: a batch of {config.batch} cannot be shared by {mesh.size} devices alike")
     clip = optax.clip_by_global_norm(config.clip_norm)
     # The config's own treat every weight alike, so they may see one vector; others may not.
     own = optax.flatten(optax.chain(clip, _optimiser(config)))
@@ -126,7 +136,7 @@ def classifier(
         key_rows, key_image, key_path = jax.random.split(key, 3)
         rows = _rows(key_rows, state.step, data.labels.shape[0], config)
         packing = _packing(state.variables)
-        step = _step(network, config, draw_path, optimise, packing, num_classes(state.variables))
+        step = _step(network, config, draw_path, optimise, packing, num_classes(state.variables), mesh)
         packed, info = jax.lax.scan(
             lambda state, rows: step(state, rows, key_image, key_path, data, choice), _mapped(packing.pack, state), rows
         )
@@ -147,12 +157,14 @@ def classifier(
     def accuracy(variables, data: ImageArrays, *codes):
         return share_right(logits(variables, data, *codes), data.labels)
 
+    whole = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+    jit = functools.partial(jax.jit, **({} if whole is None else {"in_shardings": whole, "out_shardings": whole}))
     return Classifier(
-        init=jax.jit(init),
-        apply=jax.jit(logits),
-        train_chunk=jax.jit(train_chunk, donate_argnums=0),
-        accuracy=jax.jit(accuracy),
-        restart=jax.jit(restart),
+        init=jit(init),
+        apply=jit(logits),
+        train_chunk=jit(train_chunk, donate_argnums=0),
+        accuracy=jit(accuracy),
+        restart=jit(restart),
     )
 
 
@@ -210,8 +222,9 @@ def _mapped(change: Callable, state: TrainState) -> TrainState:
     )
 
 
-def _step(network, config: TrainingConfig, draw_path, optimise, packing: _Packing, classes: int):
+def _step(network, config: TrainingConfig, draw_path, optimise, packing: _Packing, classes: int, mesh: Mesh | None):
     """One step: `(state, rows[b], key_image, key_path, data, choice) -> (state, info)`, of packed states."""
+    shared = None if mesh is None else NamedSharding(mesh, PartitionSpec("images"))
 
     def loss_of(params, statistics, images, wanted, path):
         variables = packing.unpack({"params": params, "statistics": statistics})
@@ -233,6 +246,8 @@ def _step(network, config: TrainingConfig, draw_path, optimise, packing: _Packin
         # A label that is no class of the network must not pass for a probability of nothing: it fails the training.
         wanted = jnp.where(labels[:, None] < classes, jax.nn.one_hot(labels, classes), jnp.nan)
         images, wanted = mixed(key_mix, images, wanted, config.augmentation.mixup)
+        if mesh is not None:
+            images, wanted = jax.lax.with_sharding_constraint((images, wanted), shared)
         path = draw_path(key_path, state.step, choice)
         gradient_of = jax.value_and_grad(loss_of, has_aux=True)
         (loss, (logits, statistics)), gradient = gradient_of(params, statistics, images, wanted, path)

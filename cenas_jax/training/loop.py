@@ -1,5 +1,6 @@
 """Training a candidate or a supernet to its end: chunks, checkpoints between them, an exact resume, failures told."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,11 +37,13 @@ def train(
     identity: dict[str, Any] | None = None,
     pause: Callable[[int], bool] = lambda step: False,
     progress: Callable[[int, ChunkInfo], None] = lambda step, info: None,
+    memory_bytes: float | None = None,
 ) -> Trained:
     """Trains to the end of the config's steps, or until `pause(step)` after a chunk.
 
-    A loss or gradient that is not finite ends the training with a `failure`, not an exception. `ValueError` where a
-    label is no class of the network.
+    A loss or gradient that is not finite, and a compiled chunk that needs more memory than there is, end the training
+    with a `failure`, not an exception; the second before its first step. `ValueError` where a label is no class of the
+    network.
 
     Args:
         choice: what paths are drawn from (`training/paths.py`); nothing for a network of one architecture.
@@ -50,6 +53,7 @@ def train(
             to another training.
         identity: plain data that tells trainings apart (network, architecture), beside the config, the key and all
             that is read; `ValueError` where checkpoints are asked for without it.
+        memory_bytes: of the device; by default what it says of itself, on a CPU the machine's.
     """
     state = program.init(key, data) if start is None else start
     highest, classes = int(data.labels.max()), num_classes(state.variables)
@@ -65,6 +69,9 @@ def train(
             "read": digest((data, choice, state)),
         }
         state = latest(checkpoints, state, whole)
+    failure = _too_large(program.train_chunk, (state, key, data, choice), memory_bytes)
+    if failure is not None:
+        return Trained(state, failure)
     while int(state.step) < config.steps and not state.failed:
         state, info = program.train_chunk(state, key, data, choice)
         if checkpoints is not None:
@@ -74,3 +81,29 @@ def train(
             break
     failure = f"step {int(state.step)}: the loss or its gradient is not finite" if state.failed else None
     return Trained(state, failure)
+
+
+def _too_large(train_chunk, arguments: tuple, memory_bytes: float | None) -> str | None:
+    """Why the device cannot hold what a chunk needs, as its compiler counts it. The calls use what is compiled here."""
+    device = next(iter(jax.tree.leaves(arguments[0])[0].devices()))
+    try:
+        needed = train_chunk.lower(*arguments).compile().memory_analysis()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return f"{device.platform}: the compiler found no way to fit the training into the memory"
+    limit = _memory_bytes(device) if memory_bytes is None else memory_bytes
+    if needed is None or limit is None:
+        return None
+    arrays = needed.argument_size_in_bytes + needed.output_size_in_bytes - needed.alias_size_in_bytes
+    total = arrays + needed.temp_size_in_bytes + needed.generated_code_size_in_bytes
+    if total <= limit:
+        return None
+    return f"{device.platform}: a chunk of steps needs {total / 2**30:.3g} GiB of memory, there are {limit / 2**30:.3g}"
+
+
+def _memory_bytes(device) -> float | None:
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if device.platform == "cpu" else None

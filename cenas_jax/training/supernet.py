@@ -4,7 +4,7 @@ Single path: Guo et al. (ECCV 2020). Few-shot: Zhao et al. (ICML 2021): one entr
 inherits the weights and is trained on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -46,10 +46,11 @@ def supernet(
     config: TrainingConfig,
     draw_path: DrawPath = uniform_path,
     optimiser: optax.GradientTransformation | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> Supernet:
     """A supernet of `network`, whose `apply(variables, images, codes, mode, momentum)` is as in
-    `nets/nas_bench_201.py`; `optimiser` as in `classifier`."""
-    base = classifier(network, config, draw_path, optimiser)
+    `nets/nas_bench_201.py`; `optimiser` and `devices` as in `classifier`."""
+    base = classifier(network, config, draw_path, optimiser, devices)
     dtype = compute_dtype(config)
 
     def screen(variables, codes: Int[Array, "n d"], data: ImageArrays, calibration: ImageArrays | None = None):

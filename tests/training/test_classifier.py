@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +127,33 @@ def test_a_number_of_classes_that_does_not_fit_is_refused():
         train(KEY, fewer, CONFIG, DATA)
     _, info = fewer.train_chunk(fewer.init(KEY, DATA), KEY, DATA)
     assert info.failed[-1]
+
+
+def test_what_cannot_fit_fails_before_its_first_step():
+    steps = []
+    trained = train(KEY, PLAIN, CONFIG, DATA, progress=lambda step, info: steps.append(step), memory_bytes=1e3)
+    assert trained.failure is not None and not steps and int(trained.state.step) == 0
+    assert re.fullmatch(r"cpu: a chunk of steps needs [\d.e-]+ GiB of memory, there are 9.31e-07", trained.failure)
+    assert train(KEY, PLAIN, CONFIG, DATA, memory_bytes=1e6).failure is None
+
+
+@pytest.mark.parametrize("network", ["linear", "nas-bench-201"])
+def test_devices_that_share_the_batches_train_as_one_does(network):
+    devices = jax.devices()[:8]
+    config = dataclasses.replace(CONFIG, chunk_steps=1, augmentation=AugmentationConfig(flip=True, mixup=0.3))
+    net = linear_network() if network == "linear" else nas_bench_201_candidate(SMALL, (3, 0, 3, 2, 1, 4))
+    data = synthetic(size=8)
+    alone, together = classifier(net, config), classifier(net, config, devices=devices)
+    state = alone.init(KEY, data)
+    for _ in range(3):  # each step from the same weights
+        copy = jax.tree.map(np.array, state)
+        (state, info), (other, infos) = (
+            program.train_chunk(one, KEY, data) for program, one in ((alone, state), (together, copy))
+        )
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), (state, info), (other, infos))
+    assert len(other.variables["params"]["head"]["kernel"].devices()) == 8
+    with pytest.raises(ValueError, match="a batch of 12 cannot be shared by 8 devices alike"):
+        classifier(net, dataclasses.replace(config, batch=12), devices=devices)
 
 
 def test_configs_that_make_no_sense_are_refused():
