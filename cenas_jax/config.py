@@ -26,6 +26,11 @@ PAPER_START = "2021-07-02T06:00Z"
 """Where the CE-NAS experiments begin on their trace."""
 NAS_BENCH_201_OBJECTIVES, NAS_BENCH_201_ESTIMATE = ("c10_test_200", "c10_edgegpu_energy"), "one-shot"
 SYNTHETIC_ESTIMATE = "noise-0.5"
+MOST_SEEDS, MOST_SLOTS, YEAR_H = 10_000, 1_024, 8_760
+MOST_OBJECTIVES = 3
+"""The hypervolume within a compiled search is exact up to here."""
+ARCHITECTURES, DIFFERENT_ARCHITECTURES = 15_625, 6_466
+"""Of NAS-Bench-201, which the synthetic benchmark shares; isomorphs count once among the different."""
 
 
 # tyro shows the text under a field as its help, line by line: keep each on one line.
@@ -242,6 +247,11 @@ def unknown_name(name: str, known: Iterable[str]) -> str:
     return f"{name!r} is unknown: " + (f"did you mean {' or '.join(near)}?" if near else f"choose {', '.join(known)}")
 
 
+def check_count(option: str, value: int, highest: int) -> None:
+    if not 1 <= value <= highest:
+        raise ValueError(f"--{option} {value}: give a whole number from 1 to {highest}")
+
+
 def is_learned(policy: str) -> bool:
     return policy in LEARNED_POLICIES or policy.endswith(".npz")
 
@@ -252,6 +262,11 @@ def _settled_benchmark(options: BenchmarkOptions) -> BenchmarkOptions:
         if options.data is None:
             raise ValueError(
                 "--benchmark nas-bench-201 needs real data: set CENAS_DATA or --data, or take --benchmark synthetic"
+            )
+        if options.objectives and len(options.objectives) > MOST_OBJECTIVES:
+            raise ValueError(
+                f"--objectives: {len(options.objectives)} are named, and a search takes at most {MOST_OBJECTIVES}: "
+                f"name 1 to {MOST_OBJECTIVES}"
             )
         return replace(
             options,
@@ -315,22 +330,24 @@ def _check_policies(policies: tuple[str, ...], slots: int) -> None:
 
 
 def _check_ranges(config: SimulateConfig) -> None:
-    """Whole numbers from 1 on, shares in 0..1, limits above 0."""
+    """Whole numbers from 1 to what a search can make use of or memory can hold, shares in 0..1, limits above 0."""
     limits, cluster = config.limits, config.cluster
-    counts = {
-        "seeds": config.policies.seeds,
-        "hours": limits.hours,
-        "evaluation-limit": limits.evaluation_limit,
-        "slots": cluster.slots,
-        "queue-capacity": cluster.queue_capacity,
-        "screen-per-interval": cluster.screen_per_interval,
-        "initial-design": cluster.initial_design,
-        "window-h": cluster.window_h,
-        "capacity": cluster.capacity,
-    }
-    for name, value in counts.items():
-        if value is not None and value < 1:
-            raise ValueError(f"--{name} {value}: give a whole number from 1 on")
+    check_count("seeds", config.policies.seeds, MOST_SEEDS)
+    check_count("hours", limits.hours, 10 * YEAR_H)
+    check_count("slots", cluster.slots, MOST_SLOTS)
+    check_count("queue-capacity", cluster.queue_capacity, ARCHITECTURES)
+    check_count("screen-per-interval", cluster.screen_per_interval, ARCHITECTURES)
+    check_count("initial-design", cluster.initial_design, DIFFERENT_ARCHITECTURES)
+    check_count("window-h", cluster.window_h, YEAR_H)
+    if limits.evaluation_limit is not None:
+        check_count("evaluation-limit", limits.evaluation_limit, 2**31 - 1)
+    if cluster.capacity is not None:
+        check_count("capacity", cluster.capacity, ARCHITECTURES)
+        if cluster.capacity < cluster.initial_design:
+            raise ValueError(
+                f"--capacity {cluster.capacity}: has no room for the --initial-design of {cluster.initial_design}: "
+                f"give {cluster.initial_design} or more, or a smaller --initial-design"
+            )
     for name, value in {"carbon-limit-g": limits.carbon_limit_g, "energy-limit-kwh": limits.energy_limit_kwh}.items():
         if value is not None and not (math.isfinite(value) and value > 0):
             raise ValueError(f"--{name} {value}: give a number above 0, or leave it out for no limit")

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -22,22 +23,30 @@ from cenas_jax.runs.config_file import read_config
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run one command. Exit status: 0 well done, 1 `data check` found problems, 2 bad input (one line on stderr),
-    130 interrupted."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments == ["--version"]:
-        print(f"cenas {__version__}")
-        sys.exit(0)
-    command = _parsed(arguments)
-    keep_compiled_programs()
+    """Run one command. Exit status: 0 well done, 1 `data check` found problems or the system refused (nobody reads the
+    output, the disk is full), 2 bad input (one line on stderr), 130 interrupted."""
     try:
-        sys.exit(_run(command))
+        try:
+            sys.exit(_run(list(sys.argv[1:] if argv is None else argv)))
+        finally:
+            print(end="", flush=True)  # here, where it may fail in one line
     except KeyboardInterrupt:
         print("cenas: interrupted", file=sys.stderr)
         sys.exit(130)
+    except OSError as error:
+        # Python would write what is left once more when it ends, and fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"cenas: stopped by the system: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
-def _run(command: Simulate | Data | Forecast | Policy) -> int:
+def _run(arguments: list[str]) -> int:
+    if arguments == ["--version"]:
+        print(f"cenas {__version__}")
+        return 0
+    command = _parsed(arguments)
+    keep_compiled_programs()
     if isinstance(command, Simulate):
         simulate.run(command)
         return 0

@@ -11,6 +11,9 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.table import Table
 
+_LEAST_WIDTH = 80
+"""Of tables: a narrower terminal wraps lines; squeezed columns would lose their words."""
+
 
 def refuse(message: str) -> NoReturn:
     print(f"cenas: {' '.join(message.split())}", file=sys.stderr)
@@ -39,7 +42,9 @@ def print_document(as_json: bool, document: Any, title: str, columns: dict[str, 
             table.add_column(name, overflow="fold", no_wrap=place == 0)
         for row in rows:
             table.add_row(*row)
-        Console().print(table, markup=False)
+        console = Console()
+        console.width = max(console.width, _LEAST_WIDTH)
+        console.print(table, markup=False)
 
 
 def keep_compiled_programs() -> None:

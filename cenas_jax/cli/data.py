@@ -67,11 +67,8 @@ def run(command: DataList | DataCheck | DataImport) -> int:
         files = list_data(folder)
         columns = {
             "file": [file.file for file in files],
-            "present": ["yes" if file.present else "no" for file in files],
-            "rows": [f"{file.rows}" if file.present else "-" for file in files],
-            "columns": [f"{len(file.columns)}" if file.present else "-" for file in files],
-            "purpose": [file.purpose for file in files],
-            "source": [file.source for file in files],
+            "rows": [f"{file.rows}" if file.present else "absent" for file in files],
+            "purpose and source": [f"{file.purpose}; {file.source}" for file in files],
         }
         print_document(command.json, [file._asdict() for file in files], f"data folder {folder}", columns)
         return 0

@@ -11,8 +11,11 @@ import tyro
 from rich.console import Console
 
 from cenas_jax.cli.common import print_document
-from cenas_jax.config import PolicyTrainOptions, data_folder
+from cenas_jax.config import MOST_SLOTS, PolicyTrainOptions, check_count, data_folder
 from cenas_jax.runs.folder import default_folder
+
+MOST = 10_000
+"""Updates, environments or tasks: more are a slip of the keyboard, or do not fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,7 @@ def run(command: PolicyTrain | PolicyEvaluate | PolicyShow) -> int:
 def _train(command: PolicyTrain) -> int:
     options = command.options
     for name in ("updates", "environments", "replicas"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name} {getattr(options, name)}: give a whole number from 1 on")
+        check_count(name, getattr(options, name), MOST)
     for name in ("learning_rate", "entropy", "decay"):
         value, highest = getattr(options, name), 1 if name == "decay" else math.inf
         if not (math.isfinite(value) and 0 <= value <= highest):
@@ -120,8 +122,8 @@ def _train(command: PolicyTrain) -> int:
 
 
 def _evaluate(command: PolicyEvaluate) -> int:
-    if command.tasks < 2:
-        raise ValueError(f"--tasks {command.tasks}: give 2 or more")
+    if not 2 <= command.tasks <= MOST:
+        raise ValueError(f"--tasks {command.tasks}: give a whole number from 2 to {MOST}")
     if not 0 <= command.seed < 2**21:
         raise ValueError(f"--seed {command.seed}: give a whole number from 0 to {2**21 - 1}")
     data = data_folder(command.data, os.environ)
@@ -147,8 +149,7 @@ def _evaluate(command: PolicyEvaluate) -> int:
 
 def _show(command: PolicyShow) -> int:
     plot = command.plot
-    if command.slots < 1:
-        raise ValueError(f"--slots {command.slots}: give a whole number from 1 on")
+    check_count("slots", command.slots, MOST_SLOTS)
     if plot.exists() or plot.suffix.lower() != ".png" or not os.access(plot.absolute().parent, os.W_OK):
         raise ValueError(f"--plot {plot}: name a new .png file in a folder that exists and may be written to")
     with Console(stderr=True).status("load: starting jax"):

@@ -56,21 +56,18 @@ def stage(console: Console, seconds: dict[str, float], name: str, what: str) -> 
 def run(command: Simulate) -> None:
     progress, seconds = Console(stderr=True), {}
     out = command.out or default_folder("simulate")
-    with bad_input():
-        config = settled(command.options, os.environ)
-        if out.exists():
-            raise ValueError(f"--out {out}: exists already, and runs are never overwritten: name a new folder")
-        from cenas_jax.runs.inputs import load_inputs
-
-        with stage(progress, seconds, "load", f"trace {config.grid.trace}"):
-            inputs = load_inputs(config)
-        with stage(progress, seconds, "benchmark", f"{config.benchmark.benchmark}"):
-            from cenas_jax.runs import simulation
-
-            ready = simulation.prepare(inputs, simulation.load_benchmark(config))
     with contextlib.ExitStack() as stack:
         with bad_input():
+            config = settled(command.options, os.environ)
             part = stack.enter_context(new_folder(out))
+            from cenas_jax.runs.inputs import load_inputs
+
+            with stage(progress, seconds, "load", f"trace {config.grid.trace}"):
+                inputs = load_inputs(config)
+            with stage(progress, seconds, "benchmark", f"{config.benchmark.benchmark}"):
+                from cenas_jax.runs import simulation
+
+                ready = simulation.prepare(inputs, simulation.load_benchmark(config))
         searches = f"{len(config.policies.policy)} policies x {config.policies.seeds} seeds x {config.limits.hours} h"
         with stage(progress, seconds, "compile", searches):
             run_all = simulation.compile_simulation(ready)
@@ -79,18 +76,15 @@ def run(command: Simulate) -> None:
         with bad_input():
             simulation.refuse_overflow(run)
         with stage(progress, seconds, "write", f"{out}"):
-            document = _write(run, part, seconds, figures=command.figures)
+            from cenas_jax.report.files import write_files
+
+            document = write_files(run, part, dict(seconds))
+    if command.figures:  # in the folder that stands: nothing that goes wrong here loses the run
+        with stage(progress, seconds, "figures", f"{out}"):
+            from cenas_jax.report.figures import write_figures
+
+            write_figures(run, out)
     _show(command, run, document, out)
-
-
-def _write(run: "SimulationRun", part: Path, seconds: dict[str, float], *, figures: bool) -> dict[str, Any]:
-    from cenas_jax.report.files import write_files
-
-    if figures:
-        from cenas_jax.report.figures import write_figures
-
-        write_figures(run, part)
-    return write_files(run, part, dict(seconds))
 
 
 def _show(command: Simulate, run: "SimulationRun", document: dict[str, Any], out: Path) -> None:

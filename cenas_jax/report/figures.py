@@ -14,7 +14,9 @@ from cenas_jax.report import tables
 from cenas_jax.runs.simulation import SimulationRun
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)))
+LINES = ("-", "--", ":", "-.", (0, (3, 1, 1, 1, 1, 1)))
+"""One fewer than the colours, so that both together recur after 30 policies; neighbours differ clearly, as they share
+a colour."""
 SMALLEST_DIFFERENCE = 1e-5
 """A share this close to the maximum is at it, as far as float32 can tell."""
 BAND = (25, 75)
@@ -23,13 +25,12 @@ _MARGIN = 0.04
 
 
 def write_figures(run: SimulationRun, folder: Path) -> None:
-    """`progress.png`, `slots.png` and `pareto.png`."""
-    for name, figure in (
-        ("progress", progress_figure(run)),
-        ("slots", slots_figure(run)),
-        ("pareto", pareto_figure(run)),
-    ):
-        figure.savefig(folder / f"{name}.png", dpi=150)
+    """`progress.png`, `slots.png`, and where there are several objectives `pareto.png`."""
+    figures = {"progress": progress_figure, "slots": slots_figure, "pareto": pareto_figure}
+    if len(run.benchmark.units) == 1:
+        del figures["pareto"]  # its front is one architecture, and how near a search comes is in the progress
+    for name, figure in figures.items():
+        figure(run).savefig(folder / f"{name}.png", dpi=150)
 
 
 def progress_figure(run: SimulationRun) -> Figure:
@@ -56,7 +57,8 @@ def progress_figure(run: SimulationRun) -> Figure:
     for axes in (by_hours, by_carbon):
         axes.grid(alpha=0.3, which="both", linewidth=0.5)
     title = f"median and {BAND[0]}-{BAND[1]} % band of {run.inputs.config.policies.seeds} seeds{_synthetic_note(run)}"
-    figure.legend(*by_hours.get_legend_handles_labels(), title=title, loc="outside upper center", ncols=6)
+    entries = by_hours.get_legend_handles_labels()
+    figure.legend(*entries, title=title, loc="outside upper center", ncols=6, handlelength=3)
     return figure
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import ttest_rel
 
-from cenas_jax.report.tables import mean_with_interval
+from cenas_jax.report.tables import SHARE, mean_with_interval
 from cenas_jax.runs.policies import Comparison, Decisions
 
 
@@ -19,13 +19,13 @@ def comparison_document(results: dict[str, Comparison]) -> dict[str, Any]:
     for name, rule in results.items():
         difference = ours.hypervolume_share - rule.hypervolume_share
         rules[name] = {
-            "hypervolume_share": _rounded(mean_with_interval(rule.hypervolume_share)),
+            "hypervolume_share": _rounded(mean_with_interval(rule.hypervolume_share, SHARE)),
             "evaluations": round(float(rule.evaluations.mean()), 1),
             "emissions_g": round(float(rule.emissions_g.mean()), 1),
         }
         if name != "learned":
             pvalue: Any = ttest_rel(ours.hypervolume_share, rule.hypervolume_share).pvalue
-            rules[name]["learned_minus_this"] = _rounded(mean_with_interval(difference))
+            rules[name]["learned_minus_this"] = _rounded(mean_with_interval(difference, (-1.0, 1.0)))
             rules[name]["p_value"] = float(f"{pvalue:.2g}") if np.isfinite(pvalue) else None
     return {"tasks": len(ours.hypervolume_share), "policies": rules}
 

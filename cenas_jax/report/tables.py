@@ -17,7 +17,7 @@ from cenas_jax.carbon.savings import savings
 from cenas_jax.carbon.trace import HOUR
 from cenas_jax.runs.simulation import SimulationRun
 
-INTERVAL_METHOD = "95 % Student t interval of the mean over seeds"
+INTERVAL_METHOD = "95 % Student t interval of the mean over seeds, cut to what is possible"
 
 
 class Estimate(NamedTuple):
@@ -28,17 +28,24 @@ class Estimate(NamedTuple):
     high: float
 
 
-def mean_with_interval(values: Float64[np.ndarray, " seeds"]) -> Estimate:
-    """Student's t interval: seeds are independent and few, where a percentile bootstrap is too narrow."""
+def mean_with_interval(
+    values: Float64[np.ndarray, " seeds"], possible: tuple[float, float] = (-np.inf, np.inf)
+) -> Estimate:
+    """Student's t interval: seeds are independent and few, where a percentile bootstrap is too narrow.
+
+    It is cut to the `possible` values: the true mean lies among them, so the rest covers it exactly as often.
+    """
     mean, n = float(values.mean()), len(values)
     if n == 1:
         return Estimate(mean, np.nan, np.nan)
     half = float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / np.sqrt(n))
-    return Estimate(mean, mean - half, mean + half)
+    lowest, highest = min(possible[0], mean), max(possible[1], mean)  # float32 may round a share of 1 up
+    return Estimate(mean, max(mean - half, lowest), min(mean + half, highest))
 
 
 SAVINGS = {"less_work_g": "less work", "cheaper_work_g": "cheaper work", "later_work_g": "later work"}
 """Columns that say where the difference to vanilla's emissions comes from, and their names."""
+SHARE = (0.0, 1.0)
 
 
 def searches(run: SimulationRun) -> pd.DataFrame:
@@ -67,11 +74,18 @@ def summary(run: SimulationRun) -> dict[str, dict[str, Estimate]]:
     frame = searches(run)
     return {
         name: {
-            column: mean_with_interval(frame.loc[frame.policy == name, column].to_numpy(float))
+            column: mean_with_interval(frame.loc[frame.policy == name, column].to_numpy(float), _possible(column))
             for column in frame.columns.drop(["policy", "seed"])
         }
         for name in run.inputs.config.policies.policy
     }
+
+
+def _possible(column: str) -> tuple[float, float]:
+    """Only savings may be negative."""
+    if column == "hypervolume_share":
+        return SHARE
+    return (-np.inf if column in SAVINGS else 0.0, np.inf)
 
 
 def history(run: SimulationRun) -> pd.DataFrame:

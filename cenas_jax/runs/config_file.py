@@ -67,7 +67,7 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
             return tuple(value)
         raise ValueError(f'{where}: {value!r} is not a list of texts, such as ["a", "b"]')
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(str(value))  # infinite where it is too large for a float, and refused as such
     if kind is Path and isinstance(value, str):
         return Path(value)
     if type(value) is not kind:

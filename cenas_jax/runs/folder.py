@@ -1,8 +1,11 @@
 """Run folders: complete or not there at all. Host only."""
 
+import fcntl
+import os
 import shutil
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,24 +19,43 @@ def default_folder(command: str, parent: Path = Path("runs")) -> Path:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A working folder beside `path` that becomes `path` when the block ends, and is removed if it fails.
+    """A working folder beside `path` that becomes `path` when the block ends. If it fails, or SIGTERM ends it, the
+    working folder is removed, and with it the parents that were made for it. Main thread only.
 
-    `ValueError` where `path` exists or cannot be made: before the block, so that nobody computes in vain.
+    `ValueError` where `path` exists, cannot be made or is being written: before the block, so that nobody computes in
+    vain. The working folder is locked while its process lives, so that an empty one that a killed run left is taken
+    over.
     """
-    if path.exists():
+    if os.path.lexists(path):
         raise ValueError(f"--out {path}: exists already, and runs are never overwritten: name a new folder")
     part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.mkdir()
-    except FileExistsError as error:
-        raise ValueError(
-            f"--out {path}: {error.filename} is in the way: another run writes it, or remove it"
-        ) from error
-    except OSError as error:
-        raise ValueError(f"--out {path}: cannot be made ({error.strerror}): name another folder") from error
-    try:
+    with ExitStack() as undo:
+
+        def terminate(number: int, frame: object) -> None:
+            undo.close()  # here, as jax may swallow an exception raised amid its own calls
+            signal.raise_signal(number)
+
+        undo.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, terminate))
+        try:
+            for parent in reversed([parent for parent in path.parents if not os.path.lexists(parent)]):
+                parent.mkdir(exist_ok=True)
+                undo.callback(_remove_if_empty, parent)
+            part.mkdir(exist_ok=True)
+            lock = os.open(part, os.O_RDONLY)
+            undo.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left_behind = any(part.iterdir())
+        except BlockingIOError as error:
+            raise ValueError(f"--out {path}: another run is writing it: name a new folder") from error
+        except OSError as error:
+            raise ValueError(f"--out {path}: cannot be made ({part}: {error.strerror}): name another folder") from error
+        if left_behind:
+            raise ValueError(f"--out {path}: a killed run left {part}: remove it, or name a new folder")
+        undo.callback(shutil.rmtree, part, ignore_errors=True)  # After the renaming there is nothing left to remove.
         yield part
         part.rename(path)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)  # After the renaming there is nothing left to remove.
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()

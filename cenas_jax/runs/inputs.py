@@ -35,6 +35,12 @@ def load_inputs(config: SimulateConfig) -> Inputs:
     else:
         assert options.gpu is not None and options.pue is not None  # settled
         power = measured(options.gpu, pue=options.pue, idle_slots=options.idle_slots)
+    design = config.cluster.initial_design
+    if not power.charge_initial_design and limits.evaluation_limit is not None and limits.evaluation_limit < design:
+        raise ValueError(
+            f"--evaluation-limit {limits.evaluation_limit}: with --power {options.power} a search starts with the "
+            f"{design} evaluations of --initial-design: give {design} or more, or a smaller --initial-design"
+        )
     load = _loader(config)
     past, trace = _past_and_search(config, load)
     unknown = np.full(config.cluster.window_h - len(past), np.nan)

@@ -15,7 +15,9 @@ from cenas_jax.cluster.state import ClusterConfig
 from cenas_jax.config import BenchmarkOptions, ClusterOptions, GridOptions, SearcherOptions, SimulateConfig, settled
 from cenas_jax.runs.config_file import config_to_toml, read_config
 from cenas_jax.search import LamooConfig
+from cenas_jax.search.base import isomorphism_classes
 from cenas_jax.search.lamoo import SVMConfig
+from cenas_jax.spaces.nas_bench_201 import nas_bench_201
 
 
 def test_defaults_are_those_of_the_library():
@@ -29,6 +31,8 @@ def test_defaults_are_those_of_the_library():
     parameters = inspect.signature(nas_bench_201_benchmark).parameters
     assert parameters["objectives"].default == config.NAS_BENCH_201_OBJECTIVES
     assert parameters["estimate"].default == config.NAS_BENCH_201_ESTIMATE
+    assert nas_bench_201().size == config.ARCHITECTURES
+    assert isomorphism_classes(nas_bench_201()).none().shape[0] == config.DIFFERENT_ARCHITECTURES
     assert set(config.POLICIES) == {"vanilla", *RULES} - {"fixed"}
     assert get_args(get_type_hints(cli.data.DataImport)["kind"]) == tuple(IMPORT_KINDS)
 

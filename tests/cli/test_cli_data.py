@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cenas_jax import cli
+from cenas_jax.benchmarks.catalogue import list_data
 
 
 def run(capsys, *arguments):
@@ -16,10 +17,19 @@ def run(capsys, *arguments):
 
 def test_list_shows_absent_files(tmp_path, capsys):
     status, text = run(capsys, "data", "list", "--data", tmp_path)
-    assert status == 0 and "nas/nb201.npz" in text and "no" in text
+    assert status == 0 and "nas/nb201.npz" in text and "absent" in text
     status, text = run(capsys, "data", "list", "--data", tmp_path, "--json")
     rows = json.loads(text)
     assert status == 0 and not any(row["present"] for row in rows)
+
+
+@pytest.mark.parametrize("columns", ["40", "80"])
+def test_no_word_of_the_list_is_broken(columns, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", columns)
+    _, text = run(capsys, "data", "list", "--data", tmp_path)
+    words = set(text.replace("│", " ").split())
+    for file in list_data(tmp_path):
+        assert {file.file, *file.purpose.split(), *file.source.split()} - words <= {f"{file.purpose.split()[-1]}"}
 
 
 def test_check_exits_1_where_there_are_problems(tmp_path, monkeypatch, capsys):

@@ -12,6 +12,7 @@ from PIL import Image
 
 from cenas_jax import cli
 from cenas_jax.pareto import hypervolume_host
+from cenas_jax.report import figures
 from cenas_jax.runs.folder import default_folder, new_folder
 
 SMALL = (
@@ -112,7 +113,9 @@ def test_intervals_are_students(folder):
         first, second = (search["hypervolume_share"] for search in policy["searches"])
         estimate = policy["summary"]["hypervolume_share"]
         assert estimate["mean"] == pytest.approx((first + second) / 2)
-        assert estimate["high"] - estimate["mean"] == pytest.approx(12.7062 * abs(first - second) / 2, rel=1e-4)
+        half = 12.7062 * abs(first - second) / 2
+        assert estimate["low"] == pytest.approx(max(0, estimate["mean"] - half), rel=1e-4)
+        assert estimate["high"] == pytest.approx(min(1, estimate["mean"] + half), rel=1e-4)  # no share exceeds 1
 
 
 def test_rerun_from_config_gives_the_same_json_on_stdout_alone(folder, tmp_path, monkeypatch, capsys):
@@ -157,7 +160,27 @@ def test_overflow_is_refused_and_leaves_nothing(tmp_path, monkeypatch, capsys):
         cli.main([*tiny.split(), "--power", "paper"])
     assert leaving.value.code == 2
     assert "--capacity" in capsys.readouterr().err.splitlines()[-1]
-    assert not list((tmp_path / "runs").iterdir())
+    assert not list(tmp_path.iterdir())
+
+
+def test_figures_lose_no_run_and_one_objective_has_no_front(tmp_path, monkeypatch):
+    monkeypatch.delenv("CENAS_DATA", raising=False)
+    seen = []
+
+    def failing(run, folder):
+        seen.append(run)
+        raise RuntimeError("a figure")
+
+    draw = figures.write_figures
+    monkeypatch.setattr(figures, "write_figures", failing)
+    tiny = "simulate --policy fixed-2 --seeds 2 --hours 2 --slots 2 --initial-design 2 --searcher random --capacity 8"
+    with pytest.raises(RuntimeError):
+        cli.main([*tiny.split(), "--out", str(tmp_path / "run")])
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
+    [run] = seen
+    names = {"objective_names": run.benchmark.objective_names[:1], "units": run.benchmark.units[:1]}
+    draw(run._replace(benchmark=run.benchmark._replace(**names)), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "progress.png", "slots.png"}
 
 
 def test_default_folder_is_new(tmp_path):
@@ -171,7 +194,22 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     with pytest.raises(RuntimeError), new_folder(tmp_path / "run") as part:
         (part / "file").write_text("half")
         raise RuntimeError
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "deep" / "deeper" / "run"):
+        raise RuntimeError
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="--out"), new_folder(tmp_path / "file" / "run"):
         pass
+
+
+def test_a_killed_run_does_not_block_and_a_living_one_does(tmp_path):
+    part, again = tmp_path / ".run.part", tmp_path / "run"
+    part.mkdir()
+    with new_folder(again), pytest.raises(ValueError, match="another run is writing it"), new_folder(again):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    again.rename(part)
+    (part / "history.csv").write_text("half")
+    with pytest.raises(ValueError, match=r"killed run left .*\.run\.part: remove it"), new_folder(again):
+        pass
+    assert [path.name for path in part.iterdir()] == ["history.csv"]  # none of ours: whoever made it may look at it
