@@ -1,4 +1,4 @@
-"""Candidates of NAS-Bench-201 trained on real images: digits in a minute, and the benchmark's order on a CIFAR-10 subset.
+"""Candidates of NAS-Bench-201 trained on real images: digits in a minute, and the benchmark's order on CIFAR-10.
 
     CENAS_DATA=/path/to/data python experiments/candidates_on_images.py
 
