@@ -225,7 +225,15 @@ def settled(config: SimulateConfig, environ: Mapping[str, str]) -> SimulateConfi
         raise ValueError("--policy forecast-greedy needs a forecast: add --forecast yesterday, transformer, ...")
     _check_ranges(config)
     data = data_folder(config.benchmark.data, environ)
-    grid, benchmark, power = config.grid, replace(config.benchmark, data=data), config.power
+    grid, benchmark = config.grid, _settled_benchmark(replace(config.benchmark, data=data))
+    for option, value in (("trace", grid.trace), ("start", grid.start)):
+        if value == "":
+            raise ValueError(f"--{option} is empty: give one, or leave the option out")
+    if config.search.choice == "corrected" and benchmark.objectives and len(benchmark.objectives) != 2:
+        raise ValueError(
+            f"--choice corrected ranks by the gain in two objectives, --objectives names {len(benchmark.objectives)}: "
+            "name two, or take --choice estimate"
+        )
     trace = grid.trace or ("us-cal-ciso" if data else "synthetic-ciso")
     start = grid.start or (PAPER_START if trace in KNOWN_TRACES else None)
     if Path(trace).is_file():
@@ -235,8 +243,8 @@ def settled(config: SimulateConfig, environ: Mapping[str, str]) -> SimulateConfi
     return replace(
         config,
         grid=replace(grid, trace=trace, start=start),
-        benchmark=_settled_benchmark(benchmark),
-        power=_settled_power(power),
+        benchmark=benchmark,
+        power=_settled_power(config.power),
     )
 
 

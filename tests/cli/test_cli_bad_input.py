@@ -1,6 +1,7 @@
 """Bad options, configs and files: one line on stderr, exit status 2, no traceback, nothing written."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -76,6 +77,12 @@ CASES = {
         "simulate --data data --objectives c10_test_200 c10_edgegpu_energy c10_fpga_latency params_c10",
         ["--objectives", "4 are named", "name 1 to 3"],
     ),
+    "corrected, one objective": (
+        "simulate --data data --choice corrected --objectives c10_test_200",
+        ["--choice corrected", "names 1", "name two"],
+    ),
+    "empty start": ("simulate --start ''", ["--start is empty", "leave the option out"]),
+    "empty trace": ("simulate --trace ''", ["--trace is empty"]),
     "folder in a file": ("simulate --out empty.csv/x", ["--out empty.csv/x", "Not a directory", "another folder"]),
     "folder in a deep file": ("simulate --out empty.csv/y/x", ["--out empty.csv/y/x", "another folder"]),
     "no hours": ("simulate --hours 0", ["--hours 0"]),
@@ -135,7 +142,7 @@ def test_one_line_and_status_2(case, here, capsys):
     command, words = CASES[case]
     before = sorted(here.rglob("*"))
     with pytest.raises(SystemExit) as leaving:
-        cli.main(command.split())
+        cli.main(shlex.split(command))
     captured = capsys.readouterr()
     # Stages that ended well before the error report their time; the error itself is the last line, and one line.
     *stages, message = captured.err.splitlines()
