@@ -35,7 +35,8 @@ def test_no_word_of_the_list_is_broken(columns, tmp_path, monkeypatch, capsys):
 def test_check_exits_1_where_there_are_problems(tmp_path, monkeypatch, capsys):
     (tmp_path / "nas").mkdir()
     monkeypatch.setenv("CENAS_DATA", str(tmp_path))
-    assert run(capsys, "data", "check")[0] == 0
+    status, text = run(capsys, "data", "check")
+    assert status == 1 and "1 problems" in text
     np.savez(tmp_path / "nas" / "hwnasbench.npz", c10_edgegpu_latency=np.ones(3))
     status, text = run(capsys, "data", "check", "--json")
     assert status == 1 and "hwnasbench.npz" in json.loads(text)["problems"][0]

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import jit_convolutions
 
 from cenas_jax.nets.darts import (
     DartsNetworkConfig,
@@ -55,7 +56,7 @@ def supernet():
 def applied(supernet):
     """A program for each mode, of every genotype."""
     return {
-        mode: jax.jit(lambda variables, codes, mode=mode: supernet.apply(variables, IMAGES, codes, mode))
+        mode: jit_convolutions(lambda variables, codes, mode=mode: supernet.apply(variables, IMAGES, codes, mode))
         for mode in ("running", "train")
     }
 
@@ -124,7 +125,7 @@ def test_a_candidate_with_inherited_weights_is_the_supernet_on_its_path(applied,
     candidate, own = darts_candidate(SMALL, row), darts_inherited(SMALL, variables, row)
     shapes = jax.eval_shape(candidate.init, jax.random.key(0), IMAGES)
     assert jax.tree.structure(shapes) == jax.tree.structure(own)
-    alone, statistics = jax.jit(lambda own: candidate.apply(own, IMAGES, "running"))(own)
+    alone, statistics = jit_convolutions(lambda own: candidate.apply(own, IMAGES, "running"))(own)
     shared, _ = applied["running"](variables, jnp.asarray(row, jnp.int32))
     np.testing.assert_allclose(alone, shared, rtol=1e-4, atol=1e-4)
     for one, other in zip(jax.tree.leaves(statistics), jax.tree.leaves(own["statistics"]), strict=True):

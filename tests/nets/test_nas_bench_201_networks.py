@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import jit_convolutions
 
 from cenas_jax.nets.nas_bench_201 import (
     NasBench201Config,
@@ -44,7 +45,7 @@ def supernet():
 @pytest.fixture(scope="module")
 def variables(supernet):
     """With scales, shifts and running statistics that are not those of the start."""
-    found, random = jax.jit(supernet.init)(jax.random.key(0), IMAGES), np.random.default_rng(1)
+    found, random = jit_convolutions(supernet.init)(jax.random.key(0), IMAGES), np.random.default_rng(1)
     params = jax.tree.map(lambda leaf: leaf + np.float32(0.1) * random.standard_normal(leaf.shape), found["params"])
     statistics = jax.tree.map(lambda leaf: random.uniform(0.5, 1.5, leaf.shape), found["statistics"])
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), {"params": params, "statistics": statistics})
@@ -55,7 +56,7 @@ def test_logits_and_statistics_equal_pytorch_in_one_compilation(supernet, variab
     torch = pytest.importorskip("torch", exc_type=ImportError)
     from torch_nas_bench_201 import TorchNasBench201
 
-    apply = jax.jit(lambda codes: supernet.apply(variables, IMAGES, codes, mode))
+    apply = jit_convolutions(lambda codes: supernet.apply(variables, IMAGES, codes, mode))
     for row in random_codes(20):
         logits, statistics = apply(jnp.asarray(row, jnp.int32))
         model = TorchNasBench201(jax.tree.map(np.asarray, variables), row, SMALL).train(mode == "train")
@@ -75,8 +76,10 @@ def test_a_candidate_with_inherited_weights_is_the_supernet_on_its_path(supernet
         candidate, own = nas_bench_201_candidate(SMALL, row), nas_bench_201_inherited(variables, row)
         shapes = jax.eval_shape(candidate.init, jax.random.key(0), IMAGES)
         assert jax.tree.structure(shapes) == jax.tree.structure(own)
-        alone, _ = jax.jit(lambda own, candidate=candidate: candidate.apply(own, IMAGES, "batch"))(own)
-        shared, statistics = jax.jit(lambda codes: supernet.apply(variables, IMAGES, codes, "batch"))(jnp.asarray(row))
+        alone, _ = jit_convolutions(lambda own, candidate=candidate: candidate.apply(own, IMAGES, "batch"))(own)
+        shared, statistics = jit_convolutions(lambda codes: supernet.apply(variables, IMAGES, codes, "batch"))(
+            jnp.asarray(row)
+        )
         np.testing.assert_allclose(alone, shared, rtol=1e-4, atol=1e-4)
         for one, other in zip(jax.tree.leaves(statistics), jax.tree.leaves(variables["statistics"]), strict=True):
             np.testing.assert_array_equal(one, other)  # mode `batch` keeps nothing
