@@ -39,7 +39,7 @@ def print_document(as_json: bool, document: Any, title: str, columns: dict[str, 
     if rows:
         table = Table()
         for place, name in enumerate(columns):
-            table.add_column(name, overflow="fold", no_wrap=place == 0)
+            table.add_column(name, overflow="fold", no_wrap=place == 0 < len(columns) - 1)
         for row in rows:
             table.add_row(*row)
         console = Console()
