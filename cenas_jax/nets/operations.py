@@ -2,8 +2,9 @@
 
 XLA on a CPU runs the gradients of a convolution inside a loop or a branch many times slower than outside of it, and
 training is a loop (a chunk of steps) over branches (an edge's operation). So they are written by hand there: as a
-convolution with the reversed kernel, and as a product of matrices. On narrow images, where its convolution itself is
-slow, all is one product, of rows of pixels with a banded matrix. Other devices keep XLA's own.
+convolution with the reversed kernel, and as a product of matrices for every place of the kernel. On narrow images with
+few channels, where its convolution itself is slow, all is one product, of rows of pixels with a banded matrix. Other
+devices keep XLA's own.
 """
 
 import functools
@@ -20,8 +21,9 @@ nothing (`batch`); the running average (`running`)."""
 
 EPSILON = 1e-5
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-NARROW = 8
-"""Pixels of a row up to which a banded matrix pays: `NARROW / 3` times the products, but large ones."""
+NARROW = 128
+"""Values in a row of pixels up to which a banded matrix pays: a third of the row's pixels times the products, but large
+ones. It always does for two pixels."""
 
 
 def convolution(
@@ -85,9 +87,13 @@ _product.defvjp(
 )
 
 
+def _is_narrow(x: Array) -> bool:
+    return x.shape[2] <= 2 or x.shape[2] * x.shape[3] <= NARROW
+
+
 def _forward(x, kernel, stride):
     def by_hand(x, kernel):
-        return (_banded if x.shape[2] <= NARROW else _plain)(x, kernel, stride)
+        return (_banded if _is_narrow(x) else _plain)(x, kernel, stride)
 
     return jax.lax.platform_dependent(x, kernel, cpu=by_hand, default=lambda x, kernel: _plain(x, kernel, stride))
 
@@ -100,7 +106,7 @@ def _backward(stride, saved, cotangent):
         return jax.vjp(lambda x, kernel: _plain(x, kernel, stride), x, kernel)[1](cotangent)
 
     def by_hand(x, kernel, cotangent):
-        if x.shape[2] <= NARROW:
+        if _is_narrow(x):
             return jax.vjp(lambda x, kernel: _banded(x, kernel, stride), x, kernel)[1](cotangent)
         size, margin = kernel.shape[0], (kernel.shape[0] - 1) // 2
         # The input's: a convolution of the cotangent, its strides filled up by zeros, with the reversed kernel.
@@ -110,17 +116,18 @@ def _backward(stride, saved, cotangent):
         ]
         reverse = kernel[::-1, ::-1].swapaxes(2, 3)
         by_x = jax.lax.conv_general_dilated(spread, reverse, (1, 1), padding[1:3], dimension_numbers=_LAYOUT)
-        # The kernel's: a product of matrices.
-        columns = jnp.concatenate(_windows(x, size, stride), axis=-1)
-        by_kernel = _transposed_product(
-            columns.reshape(-1, columns.shape[-1]), cotangent.reshape(-1, cotangent.shape[-1])
-        )
-        return by_x, by_kernel.reshape(kernel.shape)
+        # The kernel's: a product for every place of it, as to copy all of the moved images side by side takes longer.
+        moved = jnp.stack([_rows(image).T @ _rows(cotangent) for image in _windows(x, size, stride)])
+        return by_x, moved.reshape(kernel.shape)
 
     return jax.lax.platform_dependent(*saved, cotangent, cpu=by_hand, default=by_xla)
 
 
 _convolution.defvjp(lambda x, kernel, stride: (_forward(x, kernel, stride), (x, kernel)), _backward)
+
+
+def _rows(x: Float[Array, "n h w c"]) -> Float[Array, "nhw c"]:
+    return x.reshape(-1, x.shape[-1])
 
 
 def _windows(x, kernel_size: int, stride: int, beyond: float = 0.0) -> list[Float[Array, "n hs ws c"]]:
