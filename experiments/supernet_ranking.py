@@ -126,7 +126,7 @@ def main() -> None:
                 part._replace(state=train(key_on, net, config, data, part.allowed, start=part.state).state)
                 for part in split_supernet(net, end.variables, allowed, EDGE)
             ]
-            found.setdefault("few-shot", []).append(screen_parts(net, parts, EDGE, codes, held_out))
+            found.setdefault("few-shot", []).append(screen_parts(net, parts, codes, held_out))
         print(f"seed {seed} after {time.perf_counter() - begin:.0f} s", flush=True)
 
     everywhere = {name: taus(accuracy, values) for name, values in found.items()}

@@ -2,6 +2,7 @@
 
 from cenas_jax.training.classifier import ChunkInfo, Classifier, TrainingConfig, TrainState, classifier
 from cenas_jax.training.image_files import load_images
+from cenas_jax.training.image_folder import read_folder, stream_folder
 from cenas_jax.training.images import (
     AugmentationConfig,
     ImageArrays,
@@ -13,7 +14,7 @@ from cenas_jax.training.images import (
 )
 from cenas_jax.training.loop import Trained, train
 from cenas_jax.training.paths import every_choice, fair_path, given_path, listed_path, no_path, only, uniform_path
-from cenas_jax.training.supernet import Supernet, screen_parts, split_supernet, supernet
+from cenas_jax.training.supernet import Part, Supernet, screen_parts, split_by_gradients, split_supernet, supernet
 
 __all__ = [
     "AugmentationConfig",
@@ -22,6 +23,7 @@ __all__ = [
     "ImageArrays",
     "ImageSet",
     "ImageSplit",
+    "Part",
     "Supernet",
     "TrainState",
     "Trained",
@@ -35,9 +37,12 @@ __all__ = [
     "load_images",
     "no_path",
     "only",
+    "read_folder",
     "screen_parts",
+    "split_by_gradients",
     "split_images",
     "split_supernet",
+    "stream_folder",
     "supernet",
     "to_device",
     "train",

@@ -134,7 +134,7 @@ def classifier(
 
     def train_chunk(state: TrainState, key: Key[Array, ""], data: ImageArrays, choice: Any = ()):
         key_rows, key_image, key_path = jax.random.split(key, 3)
-        rows = _rows(key_rows, state.step, data.labels.shape[0], config)
+        rows = batch_rows(key_rows, state.step, data.labels.shape[0], config.chunk_steps, config.batch)
         packing = _packing(state.variables)
         step = _step(network, config, draw_path, optimise, packing, num_classes(state.variables), mesh)
         packed, info = jax.lax.scan(
@@ -191,14 +191,17 @@ def compute_dtype(config: TrainingConfig):
     return jnp.bfloat16 if config.bfloat16 else jnp.float32
 
 
-def _rows(key, step, count: int, config: TrainingConfig) -> Int[Array, "steps b"]:
-    """The rows of a chunk's batches: every pass over the images is a permutation of its own, and they follow on."""
-    needed = config.chunk_steps * config.batch
-    first = step * config.batch
+def batch_rows(key, step, count: int, steps: int, batch: int) -> Int[Array, "steps b"]:
+    """The rows of the next steps' batches: every pass over the images is a permutation of its own, and they follow on.
+
+    Where `steps` steps are one pass, that is each row once from any `step` that is a multiple of `steps`.
+    """
+    needed = steps * batch
+    first = step * batch
     passes = first // count + jnp.arange(-(-needed // count) + 1)
     order = jax.vmap(lambda number: jax.random.permutation(jax.random.fold_in(key, number), count))(passes)
     rows = jax.lax.dynamic_slice(order.reshape(-1), (first % count,), (needed,))
-    return rows.reshape(config.chunk_steps, config.batch)
+    return rows.reshape(steps, batch)
 
 
 class _Packing(NamedTuple):

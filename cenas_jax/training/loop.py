@@ -1,7 +1,8 @@
 """Training a candidate or a supernet to its end: chunks, checkpoints between them, an exact resume, failures told."""
 
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ def train(
     key: Key[Array, ""],
     program: Classifier | Supernet,
     config: TrainingConfig,
-    data: ImageArrays,
+    data: ImageArrays | Callable[[int], Iterator[ImageArrays]],
     choice: Any = (),
     *,
     start: TrainState | None = None,
@@ -46,6 +47,9 @@ def train(
     network.
 
     Args:
+        data: a set that fits on the device; or a function that gives every chunk's images from the chunk of that number
+            on, such as `lambda chunk: stream_folder(..., start=chunk)`, all of one shape. Of these only the first
+            chunk's labels are checked before the first step; later ones fail the training.
         choice: what paths are drawn from (`training/paths.py`); nothing for a network of one architecture.
         start: the state to go on from in place of a new one; it is donated.
         checkpoints: a folder; the state is saved there after every chunk, and a training that finds one goes on from
@@ -55,8 +59,11 @@ def train(
             that is read; `ValueError` where checkpoints are asked for without it.
         memory_bytes: of the device; by default what it says of itself, on a CPU the machine's.
     """
-    state = program.init(key, data) if start is None else start
-    highest, classes = int(data.labels.max()), num_classes(state.variables)
+    stream = (lambda chunk: itertools.repeat(data)) if isinstance(data, ImageArrays) else data
+    chunks = stream(0)
+    first = next(chunks)
+    state = program.init(key, first) if start is None else start
+    highest, classes = int(first.labels.max()), num_classes(state.variables)
     if highest >= classes:
         raise ValueError(f"train: labels reach {highest}, but the network has {classes} classes: give it {highest + 1}")
     if checkpoints is not None:
@@ -66,14 +73,17 @@ def train(
             **identity,
             "config": repr(config),
             "key": jax.random.key_data(key).tolist(),
-            "read": digest((data, choice, state)),
+            "read": digest((first, choice, state)),
         }
         state = latest(checkpoints, state, whole)
-    failure = _too_large(program.train_chunk, (state, key, data, choice), memory_bytes)
+    failure = _too_large(program.train_chunk, (state, key, first, choice), memory_bytes)
     if failure is not None:
         return Trained(state, failure)
+    chunk = int(state.step) // config.chunk_steps
+    chunks = stream(chunk) if chunk else itertools.chain([first], chunks)
+    del first  # or a stream's first images would stay on the device
     while int(state.step) < config.steps and not state.failed:
-        state, info = program.train_chunk(state, key, data, choice)
+        state, info = program.train_chunk(state, key, next(chunks), choice)
         if checkpoints is not None:
             save(checkpoints, state, whole)
         progress(int(state.step), jax.device_get(info))
@@ -105,5 +115,5 @@ def _too_large(train_chunk, arguments: tuple, memory_bytes: float | None) -> str
 def _memory_bytes(device) -> float | None:
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
-        return stats["bytes_limit"]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if device.platform == "cpu" else None
+        return float(stats["bytes_limit"])
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) if device.platform == "cpu" else None

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from cenas_jax.nets import Network
 
 
-def linear_network(classes: int = 3, entries: int = 0) -> Network:
+def linear_network(classes: int = 3, entries: int = 0, scale=lambda codes: 1 + codes.sum()) -> Network:
     """`apply(variables, images, [codes[entries],] mode)`; statistics are the mean of the last batch in mode `train`."""
 
     def init(key, images):
@@ -19,7 +19,7 @@ def linear_network(classes: int = 3, entries: int = 0) -> Network:
         mean = images.mean() if mode in ("train", "batch") else variables["statistics"]["mean"]
         head = variables["params"]["head"]
         flat = (images - mean).reshape(images.shape[0], -1).astype(jnp.float32)
-        logits = (1 + codes.sum()) * (flat @ head["kernel"]) + head["bias"][None, :]
+        logits = scale(codes) * (flat @ head["kernel"]) + head["bias"][None, :]
         return logits, {"mean": mean} if mode == "train" else variables["statistics"]
 
     return Network(init, apply)

@@ -1,6 +1,7 @@
 """A classifier's chunks: they learn, do not depend on where they are cut, keep averages, stop at what is not finite."""
 
 import dataclasses
+import itertools
 import os
 import re
 import subprocess
@@ -180,6 +181,28 @@ def test_a_resumed_training_ends_with_the_same_bits(tmp_path, average):
         train(jax.random.key(1), program, config, DATA, **kept)
     with pytest.raises(ValueError, match="checkpoints need an identity"):
         train(KEY, program, config, DATA, checkpoints=tmp_path / "c")
+
+
+def test_a_streamed_training_resumes_with_the_chunk_that_is_next(tmp_path):
+    program, opened = PLAIN, []
+
+    def stream(chunk: int):
+        opened.append(chunk)
+        for number in itertools.count(chunk):
+            yield DATA._replace(images=jnp.roll(DATA.images, number, axis=1))
+
+    whole = train(KEY, program, CONFIG, stream)
+    state = program.init(KEY, DATA)
+    for chunk in itertools.islice(stream(0), 3):
+        state, _ = program.train_chunk(state, KEY, chunk)
+    equal(whole.state, state)
+    kept = {"checkpoints": tmp_path, "identity": {"network": "linear"}}
+    train(KEY, program, CONFIG, stream, **kept, pause=lambda step: step == 8)
+    opened.clear()
+    equal(whole.state, train(KEY, program, CONFIG, stream, **kept).state)
+    assert opened == [0, 2]  # the first chunk tells whether it is the same stream
+    with pytest.raises(ValueError, match="checkpoints of another run"):
+        train(KEY, program, CONFIG, lambda chunk: stream(chunk + 1), **kept)
 
 
 SMALL = NasBench201Config(channels=2, cells=1, num_classes=3)

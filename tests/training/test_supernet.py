@@ -102,10 +102,10 @@ def test_a_split_inherits_and_each_part_keeps_to_its_choice():
         trained.append(part._replace(state=net.train_chunk(part.state, KEY, DATA, part.allowed)[0]))
     np.testing.assert_array_equal(state.variables["params"]["head"]["kernel"], weights)  # parts have copies
     codes = jnp.array([[2, 0], [0, 1], [2, 1], [2, 0]], jnp.int32)
-    found = screen_parts(net, trained, 0, codes, DATA)
+    found = screen_parts(net, trained, codes, DATA)
     expected = [net.screen(trained[int(row[0])].state.variables, row[None], DATA)[0] for row in codes]
     np.testing.assert_array_equal(found, jnp.stack(expected))
-    assert np.isnan(screen_parts(net, trained[:2], 0, codes, DATA)[0])
+    assert np.isnan(screen_parts(net, trained[:2], codes, DATA)[0])
 
 
 @pytest.mark.slow
