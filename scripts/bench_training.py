@@ -2,19 +2,18 @@
 
     pip install -e ".[baselines]" && python scripts/bench_training.py --json experiments/results/bench_training.json
 
-Not run to its end on an idle machine yet, so no figure is expected yet.
-
-Digits (8x8), NAS-Bench-201 with 8 channels and one cell a stage, batches of 64. A step of the JAX side draws its batch
-and its path, standardises bytes, clips and updates as a training does; the PyTorch side (baselines/torch_supernet.py)
-has its images ready as floats, runs only the path's operations and updates all weights together (foreach). Medians of
-five after a warm-up; compilation apart. Needs an otherwise idle machine.
+NAS-Bench-201, batches of 64, at two scales: digits (8x8) with 8 channels and one cell a stage, and random images of
+CIFAR's size with the benchmark's own 16 channels and five cells. A step of the JAX side draws its batch and its path,
+standardises bytes, clips and updates as a training does; the PyTorch side (baselines/torch_supernet.py) has its images
+ready as floats, runs only the path's operations and updates all weights together (foreach). Medians of five after a
+warm-up; compilation apart. Needs an otherwise idle machine.
 """
 
 import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,16 +37,38 @@ from cenas_jax.training import (
     to_device,
     uniform_path,
 )
+from cenas_jax.training.images import ImageSet, image_set
 
-SIZE = NasBench201Config(channels=8, cells=1)
-CONFIG = TrainingConfig(steps=1000, chunk_steps=100, learning_rate=0.05)
 CELLS = {
     "typical": (1, 2, 0, 3, 4, 2),
     "all 1x1": (2, 2, 2, 2, 2, 2),
     "good": (3, 3, 3, 1, 3, 3),
 }
-SCREENED = 100
 KEY = jax.random.key(0)
+
+
+class Scale(NamedTuple):
+    size: NasBench201Config
+    config: TrainingConfig
+    paths: int
+    """To be screened."""
+    train: ImageSet
+    held_out: ImageSet
+
+
+def scales() -> dict[str, Scale]:
+    digits, random = load_images("digits"), np.random.default_rng(0)
+
+    def noise(count: int) -> ImageSet:
+        return image_set(random.integers(0, 256, (count, 32, 32, 3), np.uint8), random.integers(0, 10, count), 10)
+
+    def steps(chunk: int) -> TrainingConfig:
+        return TrainingConfig(steps=100 * chunk, chunk_steps=chunk, learning_rate=0.05)
+
+    return {
+        "digits": Scale(NasBench201Config(channels=8, cells=1), steps(100), 100, digits.train, digits.validation),
+        "CIFAR's size": Scale(NasBench201Config(channels=16, cells=5), steps(5), 8, noise(640), noise(256)),
+    }
 
 
 def first_and_median_s(call, repeats: int) -> tuple[float, float]:
@@ -57,8 +78,8 @@ def first_and_median_s(call, repeats: int) -> tuple[float, float]:
     return first, median_s(call, repeats)
 
 
-def jax_training(network, draw_path, choice, data, repeats: int) -> dict[str, float]:
-    program = classifier(network, CONFIG, draw_path)
+def jax_training(network, draw_path, choice, data, config: TrainingConfig, repeats: int) -> dict[str, float]:
+    program = classifier(network, config, draw_path)
     kept = [program.init(KEY, data)]
 
     def chunk():
@@ -66,49 +87,52 @@ def jax_training(network, draw_path, choice, data, repeats: int) -> dict[str, fl
         return info
 
     first, seconds = first_and_median_s(chunk, repeats)
-    return {"images_per_s": CONFIG.chunk_steps * CONFIG.batch / seconds, "compile_s": first - seconds}
+    return {"images_per_s": config.chunk_steps * config.batch / seconds, "compile_s": first - seconds}
 
 
-def torch_training(model, paths, images, labels, repeats: int) -> float:
-    steps = make_steps(model, images, labels, CONFIG.batch, CONFIG.learning_rate)
-    return CONFIG.chunk_steps * CONFIG.batch / median_s(lambda: steps(paths), repeats)
+def torch_training(model, paths, images, labels, config: TrainingConfig, repeats: int) -> float:
+    steps = make_steps(model, images, labels, config.batch, config.learning_rate)
+    return config.chunk_steps * config.batch / median_s(lambda: steps(paths), repeats)
 
 
-def measured(repeats: int) -> list[dict[str, Any]]:
-    digits, space = load_images("digits"), nas_bench_201()
-    data = to_device(digits.train)
-    held_out = to_device(digits.validation, data)
-    shared, allowed = nas_bench_201_supernet(SIZE), every_choice(space.num_choices)
-    images = torch.tensor(np.asarray(digits.train.images, np.float32).transpose(0, 3, 1, 2) / 255)
-    images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.tensor(digits.train.labels, dtype=torch.long)
+def in_torch(images: ImageSet):
+    pixels = torch.tensor(np.asarray(images.images, np.float32).transpose(0, 3, 1, 2) / 255)
+    return pixels.contiguous(memory_format=torch.channels_last), torch.tensor(images.labels, dtype=torch.long)
+
+
+def measured(scale: Scale, repeats: int) -> list[dict[str, Any]]:
+    size, config, space = scale.size, scale.config, nas_bench_201()
+    data = to_device(scale.train)
+    held_out = to_device(scale.held_out, data)
+    shared, allowed = nas_bench_201_supernet(size), every_choice(space.num_choices)
+    images, labels = in_torch(scale.train)
 
     def model(codes=None):
-        built = TorchSupernet(SIZE.channels, SIZE.cells, SIZE.num_classes, images.shape[1], codes)
+        built = TorchSupernet(size.channels, size.cells, size.num_classes, images.shape[1], codes)
         return built.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
-    codes = space.sample(KEY, CONFIG.chunk_steps)
+    codes = space.sample(KEY, max(config.chunk_steps, scale.paths))
     paths = [tuple(map(int, row)) for row in codes]
     whole = model()
-    row = jax_training(shared, uniform_path, allowed, data, repeats)
+    row = jax_training(shared, uniform_path, allowed, data, config, repeats)
     rows: list[dict[str, Any]] = [{"what": "supernet, a new path each step"} | row]
-    rows[-1]["torch_images_per_s"] = torch_training(whole, paths, images, labels, repeats)
+    rows[-1]["torch_images_per_s"] = torch_training(whole, paths[: config.chunk_steps], images, labels, config, repeats)
 
-    net = supernet(shared, CONFIG)
-    variables, screened = net.init(KEY, data).variables, codes[:SCREENED]
+    net = supernet(shared, config)
+    variables, screened = net.init(KEY, data).variables, codes[: scale.paths]
     first, seconds = first_and_median_s(lambda: net.screen(variables, screened, held_out), repeats)
-    count = len(screened) * len(digits.validation.labels)
+    count = len(screened) * len(scale.held_out.labels)
     rows.append({"what": f"screening {len(screened)} paths", "images_per_s": count / seconds})
     rows[-1]["compile_s"] = first - seconds
-    some, theirs = images[: len(digits.validation.labels)], labels[: len(digits.validation.labels)]
-    rows[-1]["torch_images_per_s"] = count / median_s(lambda: screen(whole, some, theirs, paths[:SCREENED]), repeats)
+    some = in_torch(scale.held_out)
+    rows[-1]["torch_images_per_s"] = count / median_s(lambda: screen(whole, *some, paths[: scale.paths]), repeats)
 
     for name, cell in CELLS.items():
-        torch_rate = torch_training(model(cell), [cell] * CONFIG.chunk_steps, images, labels, repeats)
-        alone, path = nas_bench_201_candidate(SIZE, cell), jnp.asarray(cell, jnp.int32)
+        torch_rate = torch_training(model(cell), [cell] * config.chunk_steps, images, labels, config, repeats)
+        alone, path = nas_bench_201_candidate(size, cell), jnp.asarray(cell, jnp.int32)
         for way, rates in (
-            ("a program of its own", jax_training(alone, no_path, (), data, repeats)),
-            ("in the supernet's program", jax_training(shared, given_path, path, data, repeats)),
+            ("a program of its own", jax_training(alone, no_path, (), data, config, repeats)),
+            ("in the supernet's program", jax_training(shared, given_path, path, data, config, repeats)),
         ):
             what = {"what": f"candidate, {name} cell, {way}"}
             rows.append(what | rates | {"torch_images_per_s": torch_rate})
@@ -124,17 +148,16 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(CORES)
     torch.manual_seed(0)
-    rows = measured(arguments.repeats)
-    table = Table("what", "images/s", "PyTorch", "ratio", "compilation, s")
-    for row in rows:
-        rates = (f"{row[key]:,.0f}" for key in ("images_per_s", "torch_images_per_s"))
-        table.add_row(row["what"], *rates, f"{row['ratio']:.2f}", f"{row['compile_s']:.1f}")
-    Console(width=120).print(table)
+    document: dict[str, Any] = {"machine": machine("torch"), "repeats": arguments.repeats}
+    for name, scale in scales().items():
+        rows = measured(scale, arguments.repeats)
+        table = Table("what", "images/s", "PyTorch", "ratio", "compilation, s", title=name)
+        for row in rows:
+            rates = (f"{row[key]:,.0f}" for key in ("images_per_s", "torch_images_per_s"))
+            table.add_row(row["what"], *rates, f"{row['ratio']:.2f}", f"{row['compile_s']:.1f}")
+        Console(width=120).print(table)
+        document[name] = [{key: round(x, 2) if isinstance(x, float) else x for key, x in row.items()} for row in rows]
     if arguments.json:
-        rows = [
-            {key: round(value, 2) if isinstance(value, float) else value for key, value in row.items()} for row in rows
-        ]
-        document = {"machine": machine("torch"), "repeats": arguments.repeats, "rows": rows}
         arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
