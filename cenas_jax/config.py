@@ -7,6 +7,7 @@ refuses what makes no sense, without starting jax.
 import difflib
 import inspect
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -226,26 +227,57 @@ def settled(config: SimulateConfig, environ: Mapping[str, str]) -> SimulateConfi
     _check_ranges(config)
     data = data_folder(config.benchmark.data, environ)
     grid, benchmark = config.grid, _settled_benchmark(replace(config.benchmark, data=data))
-    for option, value in (("trace", grid.trace), ("start", grid.start)):
-        if value == "":
-            raise ValueError(f"--{option} is empty: give one, or leave the option out")
+    if grid.start == "":
+        raise ValueError("--start is empty: give one, or leave the option out")
     if config.search.choice == "corrected" and benchmark.objectives and len(benchmark.objectives) != 2:
         raise ValueError(
             f"--choice corrected ranks by the gain in two objectives, --objectives names {len(benchmark.objectives)}: "
             "name two, or take --choice estimate"
         )
-    trace = grid.trace or ("us-cal-ciso" if data else "synthetic-ciso")
+    trace = trace_name(grid.trace, "us-cal-ciso" if data else "synthetic-ciso")
     start = grid.start or (PAPER_START if trace in KNOWN_TRACES else None)
-    if Path(trace).is_file():
-        trace = str(Path(trace).absolute())
-    elif trace not in KNOWN_TRACES and "." not in trace and "/" not in trace:
-        raise ValueError(f"--trace: {unknown_name(trace, KNOWN_TRACES)}, or a CSV file")
     return replace(
         config,
         grid=replace(grid, trace=trace, start=start),
         benchmark=benchmark,
         power=_settled_power(config.power),
     )
+
+
+def trace_name(trace: str | None, default: str) -> str:
+    """The trace's name, or the full path of its file; `ValueError` where there is neither."""
+    if trace == "":
+        raise ValueError("--trace is empty: give one, or leave the option out")
+    name = default if trace is None else trace
+    try:
+        if Path(name).is_file():
+            return str(Path(name).absolute())
+        impossible = "\0" in name
+    except OSError:  # too long
+        impossible = True
+    if impossible:
+        raise ValueError(f"--trace {name[:40]!r}: no file has such a name: give a CSV file or a known trace")
+    if name in KNOWN_TRACES or "." in name or "/" in name:
+        return name
+    raise ValueError(f"--trace: {unknown_name(name, KNOWN_TRACES)}, or a CSV file")
+
+
+def check_new_file(option: str, path: Path, suffix: str, make_folder: bool = False) -> None:
+    """`ValueError` for a file that exists already, or where none can be written; the folder must be there, or
+    `make_folder`."""
+    if os.path.lexists(path):
+        raise ValueError(f"--{option} {path}: exists already, and nothing is overwritten: name a new file")
+    if path.suffix.lower() != suffix:
+        raise ValueError(f"--{option} {path}: name a {suffix} file")
+    parents = path.absolute().parents
+    folder = next(parent for parent in parents if parent.exists()) if make_folder else parents[0]
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError(f"--{option} {path}: {folder} is no folder that may be written to: name another file")
+
+
+def check_checkpoints(folder: Path | None) -> None:
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise ValueError(f"--checkpoints {folder}: is a file: name a folder")
 
 
 def unknown_name(name: str, known: Iterable[str]) -> str:

@@ -69,6 +69,8 @@ def _intensity_column(header: list[str], names: list[str], factor: str, column: 
     if column is not None:
         if column not in header:
             raise ValueError(f"no column {column!r} in ({_listing(header)}): correct column")
+        if header.count(column) > 1:
+            raise ValueError(f"{header.count(column)} columns are called {column!r}: rename one")
         return header.index(column)
     found = [index for index, name in enumerate(names) if _INTENSITY.search(name) and not _NOT_INTENSITY.search(name)]
     if not found:
@@ -94,11 +96,13 @@ def _factor_of(name: str) -> str | None:
 
 
 def _unit_of(name: str) -> str | None:
-    match = _UNIT.search(name)
-    if match is None:
-        if re.search(r"(?:/|\bper[ _])[ _]?[kmgt]?wh(?![a-z])", name):
-            raise ValueError(f"the unit in {name!r} is unknown: write one of {', '.join(GRAMS_PER_KWH)} in the header")
+    found = list(_UNIT.finditer(name))
+    slashes = len(re.findall(r"/|(?<![a-z])per(?![a-z])", name))
+    if slashes != len(found) or len(found) > 1:
+        raise ValueError(f"the unit in {name!r} is unknown: write one of {', '.join(GRAMS_PER_KWH)} in the header")
+    if not found:
         return None
+    match = found[0]
     mass = {"lbs": "lb", "tonne": "t", "tonnes": "t"}.get(match[1], match[1])
     unit = f"{mass}/{'kWh' if match[2] == 'kwh' else 'MWh'}"
     if unit not in GRAMS_PER_KWH:

@@ -90,7 +90,8 @@ def parse_trace(
         raise ValueError(f"{path}: line {body[error.index].line}: {error.reason}") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    values = _numbers(path, body, columns.intensity) * GRAMS_PER_KWH[stated_unit or "g/kWh"]
+    with np.errstate(over="ignore"):  # what is too large is refused in a line of its own
+        values = _numbers(path, body, columns.intensity) * GRAMS_PER_KWH[stated_unit or "g/kWh"]
     highest = np.nanmax(values, initial=-np.inf)
     low, high = _PLAUSIBLE_MAXIMUM_G_PER_KWH
     if stated_unit is None and not low <= highest <= high:

@@ -25,6 +25,9 @@ from cenas_jax.runs.config_file import read_config
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command. Exit status: 0 well done, 1 `data check` found problems or the system refused (nobody reads the
     output, the disk is full), 2 bad input (one line on stderr), 130 interrupted."""
+    if sys.stdout is None:  # as Python has it where the shell closed it
+        print("cenas: stopped by the system: stdout is closed", file=sys.stderr)
+        sys.exit(1)
     try:
         try:
             sys.exit(_run(list(sys.argv[1:] if argv is None else argv)))

@@ -10,9 +10,10 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from cenas_jax.carbon.header import grams_per_kwh
 from cenas_jax.carbon.trace import HOUR, utc_hour
 from cenas_jax.cli.common import print_document
-from cenas_jax.config import RecordOptions
+from cenas_jax.config import RecordOptions, check_checkpoints, check_count, check_new_file, data_folder, trace_name
 from cenas_jax.runs.folder import default_folder
 
 
@@ -83,18 +84,16 @@ class Forecast:
 
 
 def run(command: ForecastFit | ForecastEvaluate | ForecastPredict) -> int:
-    console = Console(stderr=True)
+    _check(command)
+    end, console = _end(command), Console(stderr=True)
     with console.status("load: starting jax, reading the record"):
         from cenas_jax.report import forecasts as report
         from cenas_jax.runs import forecasting
 
-        record = forecasting.load_record(command.options, _end(command))
+        record = forecasting.load_record(command.options, end)
     if isinstance(command, ForecastFit):
         out = command.out or Path("forecasters") / f"{default_folder(record.zone.lower()).name}.npz"
-        if out.exists():
-            raise ValueError(f"--out {out}: exists already, and forecasters are never overwritten: name a new file")
-        if not next(parent for parent in out.absolute().parents if parent.exists()).is_dir():
-            raise ValueError(f"--out {out}: lies in a file: name a new file in a folder")
+        check_new_file("out", out, ".npz", make_folder=True)
         with console.status("compile") as status:
             what = {"stop": "how long to train: step", "fit": "fit on everything: step"}
             document = forecasting.fit_forecaster(
@@ -119,12 +118,6 @@ def run(command: ForecastFit | ForecastEvaluate | ForecastPredict) -> int:
         else:
             report.print_scores(Console(), document)
         return 0
-    if command.plot is not None and (
-        command.plot.exists()
-        or command.plot.suffix.lower() != ".png"
-        or not os.access(command.plot.absolute().parent, os.W_OK)
-    ):
-        raise ValueError(f"--plot {command.plot}: name a new .png file in a folder that exists and may be written to")
     with console.status("forecast"):
         outlook = forecasting.predict_hours(record, fitted, at=command.at, hours=command.hours)
     if command.plot is not None:
@@ -134,6 +127,26 @@ def run(command: ForecastFit | ForecastEvaluate | ForecastPredict) -> int:
     else:
         report.print_outlook(Console(), outlook.document)
     return 0
+
+
+def _check(command: ForecastFit | ForecastEvaluate | ForecastPredict) -> None:
+    """What needs neither jax nor the record."""
+    options = command.options
+    data_folder(options.data, os.environ)
+    if options.grid is None:
+        trace_name(options.trace, "synthetic-ciso")
+    if options.unit is not None:
+        grams_per_kwh(options.unit)
+    if isinstance(command, ForecastFit):
+        check_checkpoints(command.checkpoints)
+        if command.out is not None:
+            check_new_file("out", command.out, ".npz", make_folder=True)
+    if isinstance(command, ForecastEvaluate) and command.start is not None:
+        utc_hour(command.start)
+    if isinstance(command, ForecastPredict):
+        check_count("hours", command.hours, 96)
+        if command.plot is not None:
+            check_new_file("plot", command.plot, ".png")
 
 
 def _end(command: ForecastFit | ForecastEvaluate | ForecastPredict) -> np.datetime64 | None:

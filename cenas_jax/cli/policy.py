@@ -11,7 +11,15 @@ import tyro
 from rich.console import Console
 
 from cenas_jax.cli.common import print_document
-from cenas_jax.config import MOST_SLOTS, PolicyTrainOptions, check_count, data_folder
+from cenas_jax.config import (
+    LEARNED_POLICIES,
+    MOST_SLOTS,
+    PolicyTrainOptions,
+    check_checkpoints,
+    check_count,
+    check_new_file,
+    data_folder,
+)
 from cenas_jax.runs.folder import default_folder
 
 MOST = 10_000
@@ -96,17 +104,16 @@ def _train(command: PolicyTrain) -> int:
     for name in ("learning_rate", "entropy", "decay"):
         value, highest = getattr(options, name), 1 if name == "decay" else math.inf
         if not (math.isfinite(value) and 0 <= value <= highest):
-            raise ValueError(f"--{name.replace('_', '-')} {value}: give a number from 0 on" + " to 1" * (highest == 1))
+            bound = "to 1" if highest == 1 else "on"
+            raise ValueError(f"--{name.replace('_', '-')} {value}: give a number from 0 {bound}")
     if options.environments % options.replicas:
         raise ValueError(f"--environments {options.environments}: give a multiple of --replicas {options.replicas}")
     if not 0 <= options.seed < 2**21:
         raise ValueError(f"--seed {options.seed}: give a whole number from 0 to {2**21 - 1}")
     data = data_folder(command.data, os.environ)
     out = command.out or Path("policies") / f"{default_folder('policy').name}.npz"
-    if out.exists():
-        raise ValueError(f"--out {out}: exists already, and policies are never overwritten: name a new file")
-    if not next(parent for parent in out.absolute().parents if parent.exists()).is_dir():
-        raise ValueError(f"--out {out}: lies in a file: name a new file in a folder")
+    check_new_file("out", out, ".npz", make_folder=True)
+    check_checkpoints(command.checkpoints)
     console = Console(stderr=True)
     with console.status("tasks: making benchmarks and grids") as status:
         from cenas_jax.runs import policies
@@ -126,6 +133,7 @@ def _evaluate(command: PolicyEvaluate) -> int:
         raise ValueError(f"--tasks {command.tasks}: give a whole number from 2 to {MOST}")
     if not 0 <= command.seed < 2**21:
         raise ValueError(f"--seed {command.seed}: give a whole number from 0 to {2**21 - 1}")
+    check_learned(command.policy)
     data = data_folder(command.data, os.environ)
     console = Console(stderr=True)
     with console.status("load: starting jax") as status:
@@ -147,11 +155,16 @@ def _evaluate(command: PolicyEvaluate) -> int:
     return 0
 
 
+def check_learned(policy: str) -> None:
+    if policy not in LEARNED_POLICIES and not Path(policy).is_file():
+        raise ValueError(f"--policy {policy}: no such file: name one written by `cenas policy train`, or ce-nas")
+
+
 def _show(command: PolicyShow) -> int:
     plot = command.plot
     check_count("slots", command.slots, MOST_SLOTS)
-    if plot.exists() or plot.suffix.lower() != ".png" or not os.access(plot.absolute().parent, os.W_OK):
-        raise ValueError(f"--plot {plot}: name a new .png file in a folder that exists and may be written to")
+    check_new_file("plot", plot, ".png")
+    check_learned(command.policy)
     with Console(stderr=True).status("load: starting jax"):
         from cenas_jax.report.policies import decisions_figure
         from cenas_jax.runs.policies import decisions

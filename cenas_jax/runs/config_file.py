@@ -25,11 +25,14 @@ def config_to_toml(config: SimulateConfig) -> str:
 def read_config(path: Path) -> SimulateConfig:
     """The config in a TOML file; what it leaves out has its default. `ValueError` names file, key and mend."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ValueError(f"--config {path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"--config {path}: not a TOML file ({error})") from error
+    except RecursionError:
+        raise ValueError(f"--config {path}: not a config (nested too deeply): write tables of options") from None
+    except ValueError as error:  # of TOML, of UTF-8, of numbers with thousands of digits
+        reason = str(error).split(";")[0]
+        raise ValueError(f"--config {path}: not a TOML file ({reason}): see config.toml of any run") from error
     groups = get_type_hints(SimulateConfig)
     settings = {}
     for name, table in document.items():

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cenas_jax.carbon import KNOWN_TRACES, load_trace
+from cenas_jax.carbon import load_trace
 from cenas_jax.carbon.trace import HOUR, hour_text
-from cenas_jax.config import RecordOptions, data_folder, unknown_name
+from cenas_jax.config import RecordOptions, check_checkpoints, data_folder, trace_name
 from cenas_jax.forecast.base import POINT, QUANTILES, Forecaster, forecast_table
 from cenas_jax.forecast.baselines import repeat_last, seasonal_average, source_forecast
 from cenas_jax.forecast.conformal import FEWEST_ISSUES, adapt, apply_margins, calibrate
@@ -41,9 +41,7 @@ def load_record(options: RecordOptions, end: np.datetime64 | None = None) -> Gri
             given = "trace" if options.trace is not None else next(iter(csv_options))
             raise ValueError(f"--{given} does not apply to --grid {options.grid}: leave one of them out")
         return load_grid(options.grid, data, factor=options.factor)
-    name = options.trace or "synthetic-ciso"
-    if name not in KNOWN_TRACES and "." not in name and "/" not in name:
-        raise ValueError(f"--trace: {unknown_name(name, KNOWN_TRACES)}, or a CSV file")
+    name = trace_name(options.trace, "synthetic-ciso")
     trace = load_trace(name, data, factor=options.factor, gap_policy=None, **csv_options)
     hours = trace.hours if end is None else int((end - trace.start) / HOUR)
     return from_trace(trace.window(trace.start, hours) if 0 < hours < trace.hours else trace)
@@ -85,8 +83,9 @@ def fit_forecaster(
     """
     if not 0 <= seed < 2**31:
         raise ValueError(f"--seed {seed}: give a whole number from 0 to {2**31 - 1}")
-    if checkpoints is not None and checkpoints.exists() and not checkpoints.is_dir():
-        raise ValueError(f"--checkpoints {checkpoints}: is a file: name a folder")
+    check_checkpoints(checkpoints)
+    if validation_days > record.hours // DAY_H:
+        raise ValueError(f"--validation-days {validation_days}: {record.source} has {record.hours // DAY_H} days")
     end = record.start + (record.hours if until is None else record.row(until)) * HOUR
     split = end - validation_days * DAY_H * HOUR
     if validation_days < FEWEST_ISSUES or split <= record.start + (HISTORY_H + HORIZON_H) * HOUR:

@@ -32,6 +32,9 @@ def here(tmp_path, monkeypatch) -> Path:
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "table.toml").write_text("[polices]\nseeds = 3\n")
     (tmp_path / "key.toml").write_text("[policies]\nsedes = 3\n")
+    (tmp_path / "deep.toml").write_text("a=" + "[" * 5000)
+    (tmp_path / "digits.toml").write_text("a = " + "1" * 5000)
+    (tmp_path / "null.toml").write_text('[grid]\ntrace = "a\\u0000b.csv"\n')
     (tmp_path / "type.toml").write_text('[limits]\nhours = "many"\n')
     (tmp_path / "whole.toml").write_text("[policies]\nseeds = 2.5\n")
     (tmp_path / "literal.toml").write_text('[search]\nkernel = "plyo"\n')
@@ -80,6 +83,20 @@ CASES = {
     "corrected, one objective": (
         "simulate --data data --choice corrected --objectives c10_test_200",
         ["--choice corrected", "names 1", "name two"],
+    ),
+    "deep config": ("simulate --config deep.toml", ["deep.toml", "nested too deeply"]),
+    "endless number": ("simulate --config digits.toml", ["digits.toml", "4300 digits"]),
+    "null byte": ("simulate --config null.toml", ["--trace", "no file has such a name"]),
+    "long trace name": (f"simulate --trace {'x' * 300}.csv", ["--trace", "no file has such a name"]),
+    "empty trace to predict": ("forecast predict --trace ''", ["--trace is empty"]),
+    "too many hours to predict": ("forecast predict --hours 97", ["--hours 97", "from 1 to 96"]),
+    "start that is no time": ("forecast evaluate --start foo", ["foo", "is not a time"]),
+    "plot in a file": ("policy show --plot trace.csv/x.png", ["--plot trace.csv/x.png", "no folder"]),
+    "policy that is not there": ("policy evaluate --policy nosuch", ["--policy nosuch", "no such file"]),
+    "checkpoints in a file": ("policy train --checkpoints trace.csv", ["--checkpoints trace.csv", "is a file"]),
+    "more days than there are": (
+        "forecast fit --trace trace.csv --validation-days 99999999999999999999999",
+        ["--validation-days", "2 days"],
     ),
     "empty start": ("simulate --start ''", ["--start is empty", "leave the option out"]),
     "empty trace": ("simulate --trace ''", ["--trace is empty"]),

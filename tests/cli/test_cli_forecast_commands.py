@@ -96,7 +96,7 @@ def test_evaluate_stands_beside_plain_forecasters(capsys):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (("predict", "--hours", "97"), "--hours 97: give 1 to 96"),
+        (("predict", "--hours", "97"), "--hours 97: give a whole number from 1 to 96"),
         (("predict", "--at", "2019-01-01T00:00Z"), "outside synthetic-ciso"),
         (("predict", "--at", "2020-01-03T00:00Z"), "168 h of history"),
         (("predict", "--at", "yesterday"), "not a time"),
@@ -105,10 +105,10 @@ def test_evaluate_stands_beside_plain_forecasters(capsys):
         (("predict", "--grid", "CISO", "--data", "."), "protocol_CISO.npz: no such file"),
         (("predict", "--grid", "CISO", "--trace", "em-de"), "--trace does not apply to --grid"),
         (("predict", "--plot", "no/such/folder/fan.png"), "--plot"),
-        (("predict", "--plot", "fan.pdf"), "--plot fan.pdf: name a new .png file"),
+        (("predict", "--plot", "fan.pdf"), "--plot fan.pdf: name a .png file"),
         (("fit", "--seed", "10000000000000000000000000"), "--seed 1"),
         (("fit", "--checkpoints", "pyproject.toml"), "--checkpoints pyproject.toml: is a file"),
-        (("fit", "--out", "pyproject.toml/x.npz"), "--out pyproject.toml/x.npz: lies in a file"),
+        (("fit", "--out", "pyproject.toml/x.npz"), "pyproject.toml is no folder that may be written to"),
         (("fit", "--validation-days", "2000"), "--validation-days 2000"),
         (("fit", "--out", "pyproject.toml"), "--out pyproject.toml: exists already"),
         (("evaluate", "--start", "2022-12-30T00:00Z"), "no forecast can be issued"),
