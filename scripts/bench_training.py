@@ -6,7 +6,7 @@ NAS-Bench-201, batches of 64, at two scales: digits (8x8) with 8 channels and on
 CIFAR's size with the benchmark's own 16 channels and five cells. A step of the JAX side draws its batch and its path,
 standardises bytes, clips and updates as a training does; the PyTorch side (baselines/torch_supernet.py) has its images
 ready as floats, runs only the path's operations and updates all weights together (foreach). Medians of five after a
-warm-up; compilation apart. Needs an otherwise idle machine; 6 minutes on 2 cores. Expected there, times PyTorch's images
+warm-up; compilation apart. Needs an otherwise idle machine; 6 minutes on 2 cores. Expected, times PyTorch's images
 per second: digits 1.8 (supernet), 1.7 (screening), 2.1 to 3.5 (candidates); CIFAR's size 0.39, 0.88, 0.58 to 0.88.
 """
 
