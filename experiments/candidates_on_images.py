@@ -6,6 +6,9 @@ On digits a good cell is trained from nothing, compilation included. On 3,000 im
 (`images/cifar10_subset.npz` of the data folder; 1,000 others test) the architectures of the highest, median and lowest
 accuracy in the benchmark are trained with 5 seeds each, all in one compiled program. Writes
 results/candidates_on_images.json.
+
+Expected: 98 % or more on digits (98.6 % in 17 s on 2 cores). The part on CIFAR-10 was not run to its end yet (some
+minutes an architecture), so no figure is expected of it.
 """
 
 import json
