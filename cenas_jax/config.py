@@ -7,7 +7,6 @@ refuses what makes no sense, without starting jax.
 import difflib
 import inspect
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -260,24 +259,6 @@ def trace_name(trace: str | None, default: str) -> str:
     if name in KNOWN_TRACES or "." in name or "/" in name:
         return name
     raise ValueError(f"--trace: {unknown_name(name, KNOWN_TRACES)}, or a CSV file")
-
-
-def check_new_file(option: str, path: Path, suffix: str, make_folder: bool = False) -> None:
-    """`ValueError` for a file that exists already, or where none can be written; the folder must be there, or
-    `make_folder`."""
-    if os.path.lexists(path):
-        raise ValueError(f"--{option} {path}: exists already, and nothing is overwritten: name a new file")
-    if path.suffix.lower() != suffix:
-        raise ValueError(f"--{option} {path}: name a {suffix} file")
-    parents = path.absolute().parents
-    folder = next(parent for parent in parents if parent.exists()) if make_folder else parents[0]
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ValueError(f"--{option} {path}: {folder} is no folder that may be written to: name another file")
-
-
-def check_checkpoints(folder: Path | None) -> None:
-    if folder is not None and folder.exists() and not folder.is_dir():
-        raise ValueError(f"--checkpoints {folder}: is a file: name a folder")
 
 
 def unknown_name(name: str, known: Iterable[str]) -> str:

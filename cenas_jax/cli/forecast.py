@@ -13,8 +13,8 @@ from rich.console import Console
 from cenas_jax.carbon.header import grams_per_kwh
 from cenas_jax.carbon.trace import HOUR, utc_hour
 from cenas_jax.cli.common import print_document
-from cenas_jax.config import RecordOptions, check_checkpoints, check_count, check_new_file, data_folder, trace_name
-from cenas_jax.runs.folder import default_folder
+from cenas_jax.config import RecordOptions, check_count, data_folder, trace_name
+from cenas_jax.runs.folder import check_checkpoints, check_new_file, default_folder
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,10 @@ from cenas_jax.config import (
     LEARNED_POLICIES,
     MOST_SLOTS,
     PolicyTrainOptions,
-    check_checkpoints,
     check_count,
-    check_new_file,
     data_folder,
 )
-from cenas_jax.runs.folder import default_folder
+from cenas_jax.runs.folder import check_checkpoints, check_new_file, default_folder
 
 MOST = 10_000
 """Updates, environments or tasks: more are a slip of the keyboard, or do not fit into memory."""

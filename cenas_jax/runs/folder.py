@@ -59,3 +59,21 @@ def new_folder(path: Path) -> Iterator[Path]:
 def _remove_if_empty(folder: Path) -> None:
     with suppress(OSError):
         folder.rmdir()
+
+
+def check_new_file(option: str, path: Path, suffix: str, make_folder: bool = False) -> None:
+    """`ValueError` for a file that exists already, or where none can be written; the folder must be there, or
+    `make_folder`."""
+    if os.path.lexists(path):
+        raise ValueError(f"--{option} {path}: exists already, and nothing is overwritten: name a new file")
+    if path.suffix.lower() != suffix:
+        raise ValueError(f"--{option} {path}: name a {suffix} file")
+    parents = path.absolute().parents
+    folder = next(parent for parent in parents if parent.exists()) if make_folder else parents[0]
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError(f"--{option} {path}: {folder} is no folder that may be written to: name another file")
+
+
+def check_checkpoints(folder: Path | None) -> None:
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise ValueError(f"--checkpoints {folder}: is a file: name a folder")

@@ -11,7 +11,7 @@ import numpy as np
 
 from cenas_jax.carbon import load_trace
 from cenas_jax.carbon.trace import HOUR, hour_text
-from cenas_jax.config import RecordOptions, check_checkpoints, data_folder, trace_name
+from cenas_jax.config import RecordOptions, data_folder, trace_name
 from cenas_jax.forecast.base import POINT, QUANTILES, Forecaster, forecast_table
 from cenas_jax.forecast.baselines import repeat_last, seasonal_average, source_forecast
 from cenas_jax.forecast.conformal import FEWEST_ISSUES, adapt, apply_margins, calibrate
@@ -20,6 +20,7 @@ from cenas_jax.forecast.kernel_regression import kernel_regression
 from cenas_jax.forecast.metrics import coverage_by_day, decision_regret, mape_by_day, quantile_loss
 from cenas_jax.forecast.mixture import combine
 from cenas_jax.forecast.windows import HISTORY_H, HORIZON_H, GridArrays, actual_at, issue_rows, to_device
+from cenas_jax.runs.folder import check_checkpoints
 from cenas_jax.training.forecaster import FitConfig, FitInfo, Fitted, fine_tuning, fit, history_only
 from cenas_jax.training.saved_forecaster import SHIPPED, load_forecaster, load_shipped, save_forecaster
 
