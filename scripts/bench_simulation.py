@@ -1,6 +1,6 @@
 """The simulated search in JAX against NumPy, scikit-learn and moocore, side by side on the same cores.
 
-    CENAS_DATA=<data> python scripts/bench_simulation.py --json experiments/results/bench_simulation.json    # 22 min
+    CENAS_DATA=<data> python scripts/bench_simulation.py --json experiments/results/bench_simulation.json    # ~22 min
     python scripts/bench_simulation.py --batch 8 --hours 10                                                   # ~8 min
 
 Needs an otherwise idle machine. Without CENAS_DATA the synthetic benchmark and trace are used, and named so.

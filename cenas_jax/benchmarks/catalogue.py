@@ -9,7 +9,7 @@ import numpy as np
 
 from cenas_jax.benchmarks import importers
 from cenas_jax.benchmarks.tables import TABLES, check_table, open_arrays
-from cenas_jax.carbon.catalogue import COMPACT_ZONES, PAPER_TRACE, load_trace
+from cenas_jax.carbon.catalogue import COMPACT_TRACES, PAPER_TRACE, load_trace
 
 IMPORT_KINDS = {"hw-nas-bench": "hwnasbench", "nats-bench": "nb201", "few-shot-nas": "supernet"}
 """Official source -> the compact table made from it."""
@@ -21,13 +21,10 @@ _SOURCES = {
     "zc_proxies": "NAS-Bench-Suite-Zero",
 }
 _TRACES = {
-    "us_cal_ciso_2020_2022.csv.gz": "the trace of the CE-NAS experiments",
-    "em_hourly_2021_2023.npz": "traces of ten grids",
+    "us_cal_ciso_2020_2022.csv.gz": ("the trace of the CE-NAS experiments", (PAPER_TRACE,)),
+    "em_hourly_2021_2023.npz": ("traces of ten grids", tuple(COMPACT_TRACES)),
 }
-_TRACE_NAMES = {
-    "us_cal_ciso_2020_2022.csv.gz": (PAPER_TRACE,),
-    "em_hourly_2021_2023.npz": tuple(f"em-{zone.lower()}" for zone in COMPACT_ZONES),
-}
+"""File in carbon/ -> purpose and names of its traces."""
 
 
 class DataFile(NamedTuple):
@@ -51,7 +48,7 @@ def list_data(folder: Path) -> list[DataFile]:
         file, path = f"nas/{table.file}", folder / "nas" / table.file
         count, columns = _describe(_npz_shape, path)
         rows.append(DataFile(file, path.is_file(), count, columns, table.purpose, _SOURCES[name]))
-    for name, purpose in _TRACES.items():
+    for name, (purpose, _) in _TRACES.items():
         path = folder / "carbon" / name
         count, columns = _describe(_csv_shape if name.endswith(".csv.gz") else _npz_shape, path)
         rows.append(DataFile(f"carbon/{name}", path.is_file(), count, columns, purpose, "Electricity Maps (ODbL)"))
@@ -65,7 +62,11 @@ def check_data(folder: Path) -> list[str]:
     itself is missing.
     """
     _refuse_missing(folder)
-    if not any(file.present for file in list_data(folder)):
+    known = [
+        *(folder / "nas" / table.file for table in TABLES.values()),
+        *(folder / "carbon" / file for file in _TRACES),
+    ]
+    if not any(path.is_file() for path in known):
         return [f"{folder}: holds none of the files that cenas data list names, under nas/ and carbon/"]
     problems = []
     for name, table in TABLES.items():
@@ -75,7 +76,7 @@ def check_data(folder: Path) -> list[str]:
                 problems += [f"{path}: {problem}" for problem in check_table(name, open_arrays(path))]
             except ValueError as error:
                 problems.append(str(error))
-    for file, names in _TRACE_NAMES.items():
+    for file, (_, names) in _TRACES.items():
         if (folder / "carbon" / file).is_file():
             try:
                 for name in names:

@@ -21,9 +21,11 @@ SYNTHETIC_PROFILES = ("ciso", "de", "pjm")
 SYNTHETIC_START, SYNTHETIC_HOURS = np.datetime64("2020-01-01T00", "h"), 26304
 """Synthetic traces by name cover the hours of the paper's trace, so that one `start` serves both."""
 
+COMPACT_TRACES = {f"em-{zone.lower()}": zone for zone in COMPACT_ZONES}
+"""Name of a trace in the compact file -> its zone there."""
 KNOWN_TRACES = (
     PAPER_TRACE,
-    *(f"em-{zone.lower()}" for zone in COMPACT_ZONES),
+    *COMPACT_TRACES,
     *(f"synthetic-{profile}" for profile in SYNTHETIC_PROFILES),
 )
 
@@ -61,9 +63,9 @@ def load_trace(
     elif name == PAPER_TRACE:
         path = _carbon_folder(name, data) / "us_cal_ciso_2020_2022.csv.gz"
         trace = _parsed(path, zone="US-CAL-CISO", factor=factor)
-    elif name in KNOWN_TRACES:
-        zone = COMPACT_ZONES[[f"em-{zone.lower()}" for zone in COMPACT_ZONES].index(name)]
-        trace = read_compact_traces(_carbon_folder(name, data) / "em_hourly_2021_2023.npz", zone, factor)
+    elif name in COMPACT_TRACES:
+        path = _carbon_folder(name, data) / "em_hourly_2021_2023.npz"
+        trace = read_compact_traces(path, COMPACT_TRACES[name], factor)
     elif Path(name).is_file() or Path(name).suffix or len(Path(name).parts) > 1:
         trace = _parsed(Path(name), factor=factor, **csv_options)
     else:

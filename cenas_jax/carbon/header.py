@@ -97,8 +97,9 @@ def _factor_of(name: str) -> str | None:
 
 def _unit_of(name: str) -> str | None:
     found = list(_UNIT.finditer(name))
-    slashes = len(re.findall(r"/|(?<![a-z])per(?![a-z])", name))
-    if slashes != len(found) or len(found) > 1:
+    # Every "/" or "per" is that of a unit, and there is one unit; half of one that is not known would pass for none.
+    quotients = re.findall(r"/|(?<![a-z])per(?![a-z])", name)
+    if len(quotients) != len(found) or len(found) > 1:
         raise ValueError(f"the unit in {name!r} is unknown: write one of {', '.join(GRAMS_PER_KWH)} in the header")
     if not found:
         return None

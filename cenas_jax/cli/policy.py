@@ -131,7 +131,7 @@ def _evaluate(command: PolicyEvaluate) -> int:
         raise ValueError(f"--tasks {command.tasks}: give a whole number from 2 to {MOST}")
     if not 0 <= command.seed < 2**21:
         raise ValueError(f"--seed {command.seed}: give a whole number from 0 to {2**21 - 1}")
-    check_learned(command.policy)
+    _check_learned(command.policy)
     data = data_folder(command.data, os.environ)
     console = Console(stderr=True)
     with console.status("load: starting jax") as status:
@@ -153,7 +153,7 @@ def _evaluate(command: PolicyEvaluate) -> int:
     return 0
 
 
-def check_learned(policy: str) -> None:
+def _check_learned(policy: str) -> None:
     if policy not in LEARNED_POLICIES and not Path(policy).is_file():
         raise ValueError(f"--policy {policy}: no such file: name one written by `cenas policy train`, or ce-nas")
 
@@ -162,7 +162,7 @@ def _show(command: PolicyShow) -> int:
     plot = command.plot
     check_count("slots", command.slots, MOST_SLOTS)
     check_new_file("plot", plot, ".png")
-    check_learned(command.policy)
+    _check_learned(command.policy)
     with Console(stderr=True).status("load: starting jax"):
         from cenas_jax.report.policies import decisions_figure
         from cenas_jax.runs.policies import decisions

@@ -4,6 +4,7 @@
 the order of their names, in every split. Needs grain and Pillow: `pip install 'cenas-jax[imagenet]'`.
 """
 
+import importlib.util
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -88,11 +89,10 @@ def read_folder(
 
 
 def _grain() -> Any:
-    try:
-        import grain
-        import PIL  # noqa: F401
-    except ImportError:
-        raise ValueError("image folders need grain and Pillow: pip install 'cenas-jax[imagenet]'") from None
+    if any(importlib.util.find_spec(name) is None for name in ("grain", "PIL")):
+        raise ValueError("image folders need grain and Pillow: pip install 'cenas-jax[imagenet]'")
+    import grain
+
     return grain
 
 

@@ -41,7 +41,7 @@ MALFORMED = {
     "joules in header": ("time,intensity (g/MJ)\n2021-01-01,300\n", {}, "the unit in .* is unknown: write one of"),
     "two units in header": ("time,co2 (g/kWh) [lb/MWh]\n2021-01-01,300\n", {}, "the unit in .* is unknown: write one"),
     "column twice": ("time,co2,co2\n2021-01-01,3,4\n", {"column": "co2"}, "line 1: 2 columns are called 'co2': rename"),
-    "overflow": (HEAD + "2021-01-01 00:00,1e308\n", {"unit": "kg/kWh"}, "bad.csv"),
+    "overflow": (HEAD + "2021-01-01 00:00,1e308\n", {"unit": "kg/kWh"}, "bad.csv: .*is infinite"),
     "before year 1": (HEAD + "0001-01-01T00:00+05:00,300\n", {}, "line 2: .*outside of the years 1 to 9999 in UTC"),
     "after year 9999": (HEAD + "9999-12-31T23:00-05:00,300\n", {}, "line 2: .*outside of the years 1 to 9999 in UTC"),
     "local, before year 1": (HEAD + "0001-01-01 00:00,300\n", BERLIN, "line 2: .*outside of the years 1 to 9999"),

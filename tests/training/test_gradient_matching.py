@@ -43,9 +43,11 @@ def test_cosines_are_those_of_the_gradients_that_two_choices_share():
     found = gradient_similarity(network, variables, DATA, rows, codes, 0, 4)
 
     def gradient(path, some, label):
-        logits = lambda params: apply({"params": params, "statistics": {}}, some, path, "batch")[0]  # noqa: E731
-        wanted = jax.nn.one_hot(label, 3)
-        return jax.grad(lambda params: -(wanted * jax.nn.log_softmax(logits(params))).sum(axis=1).mean())(params)
+        def loss(params):
+            logits, _ = apply({"params": params, "statistics": {}}, some, path, "batch")
+            return -(jax.nn.one_hot(label, 3) * jax.nn.log_softmax(logits)).sum(axis=1).mean()
+
+        return jax.grad(loss)(params)
 
     expected = np.zeros((4, 4))
     for path, batch in zip(codes, rows, strict=True):
