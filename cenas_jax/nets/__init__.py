@@ -4,6 +4,12 @@ from cenas_jax.nets.actor_critic import ActorCriticConfig, actor_critic
 from cenas_jax.nets.base import Network
 from cenas_jax.nets.carbon_transformer import CarbonTransformerConfig, carbon_transformer
 from cenas_jax.nets.darts import DartsNetworkConfig, darts_candidate, darts_inherited, darts_supernet
+from cenas_jax.nets.nas_bench_101 import (
+    NasBench101Config,
+    nas_bench_101_candidate,
+    nas_bench_101_inherited,
+    nas_bench_101_supernet,
+)
 from cenas_jax.nets.nas_bench_201 import (
     NasBench201Config,
     nas_bench_201_candidate,
@@ -15,6 +21,7 @@ __all__ = [
     "ActorCriticConfig",
     "CarbonTransformerConfig",
     "DartsNetworkConfig",
+    "NasBench101Config",
     "NasBench201Config",
     "Network",
     "actor_critic",
@@ -22,6 +29,9 @@ __all__ = [
     "darts_candidate",
     "darts_inherited",
     "darts_supernet",
+    "nas_bench_101_candidate",
+    "nas_bench_101_inherited",
+    "nas_bench_101_supernet",
     "nas_bench_201_candidate",
     "nas_bench_201_inherited",
     "nas_bench_201_supernet",

@@ -13,22 +13,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from cenas_jax.nets.base import Network
-from cenas_jax.nets.operations import (
-    Mode,
-    Statistics,
-    average_pool_2x2,
-    average_pool_3x3,
-    batch_statistics,
-    convolution,
-    normalise,
-    updated,
-)
+from cenas_jax.nets.conv_norm import ConvNorm, conv_norm, he_normal, unused_statistics
+from cenas_jax.nets.operations import Mode, average_pool_2x2, average_pool_3x3, check_halved_twice, convolution
 from cenas_jax.spaces.nas_bench_201_cells import EDGES, OPERATIONS
 
 STAGES = 3
 _CONV_1X1, _CONV_3X3 = OPERATIONS.index("nor_conv_1x1"), OPERATIONS.index("nor_conv_3x3")
 _KERNEL_SIZE = {_CONV_1X1: 1, _CONV_3X3: 3}
-_he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 @dataclass(frozen=True)
@@ -93,59 +84,17 @@ def _name(edge: tuple[int, int], operation: int) -> str:
 
 def _network(config: NasBench201Config, fixed: tuple[int, ...] | None) -> Network:
     def init(key, images: Float[Array, "n h w c"]):
-        _check_size(images)
+        check_halved_twice(images)
         codes = None if fixed is not None else jnp.zeros(len(EDGES), jnp.int32)
         return _Network(config, fixed, "running").init(key, images, codes, 0.1)
 
     def apply(variables, images: Float[Array, "n h w c"], codes: Int[Array, " 6"] | None, mode: Mode, momentum=0.1):
-        _check_size(images)
+        check_halved_twice(images)
         module = _Network(config, fixed, mode)
         logits, changed = module.apply(variables, images, codes, momentum, mutable=["statistics"])
         return logits, changed["statistics"]
 
     return Network(init, apply)
-
-
-def _check_size(images) -> None:
-    _, height, width, _ = images.shape
-    if height % 4 or width % 4:
-        raise ValueError(f"images of {height} x {width}: give multiples of 4 (they are halved twice)")
-
-
-class _ConvNorm(nn.Module):
-    """The weights of a convolution and its normalisation. They are handed out, so that a branch can compute with them:
-    Flax's modules cannot be called in one."""
-
-    inputs: int
-    features: int
-    kernel_size: int
-    affine: bool
-
-    def setup(self):
-        size, features = self.kernel_size, self.features
-        if size:
-            self.kernel = self.param("kernel", _he_normal, (size, size, self.inputs, features))
-        if self.affine:
-            self.scale = self.param("scale", nn.initializers.ones, (features,))
-            self.shift = self.param("shift", nn.initializers.zeros, (features,))
-        self.running = self.variable(
-            "statistics", "running", lambda: Statistics(jnp.zeros(features), jnp.ones(features))
-        )
-
-    def arrays(self):
-        affine = (self.scale, self.shift) if self.affine else ()
-        return self.kernel if self.kernel_size else None, affine, self.running.value
-
-    def keep(self, batch: Statistics, count: int, momentum, used=True):
-        self.running.value = updated(self.running.value, batch, count, momentum, used)
-
-
-def _conv_norm(x, arrays, mode: Mode, stride: int = 1):
-    """Convolution and normalisation; the statistics that normalised."""
-    kernel, affine, running = arrays
-    y = x if kernel is None else convolution(x, kernel.astype(x.dtype), stride)
-    statistics = running if mode == "running" else batch_statistics(y)
-    return normalise(y, statistics, *affine), statistics
 
 
 class _Network(nn.Module):
@@ -173,8 +122,9 @@ class _Network(nn.Module):
         return nn.Dense(config.num_classes, name="head")(x.mean(axis=(1, 2)).astype(jnp.float32))
 
     def _conv_norm(self, x, name: str, features: int, kernel_size: int, momentum, stride: int = 1):
-        module = _ConvNorm(x.shape[-1], features, kernel_size, self.config.affine, name=name)
-        y, statistics = _conv_norm(x, module.arrays(), self.mode, stride)
+        shape = (kernel_size, kernel_size, x.shape[-1], features) if kernel_size else None
+        module = ConvNorm(shape, features, self.config.affine, name=name)
+        y, statistics = conv_norm(x, module.arrays(), self.mode, stride)
         if self.mode == "train":
             module.keep(statistics, y.size // features, momentum)
         return y
@@ -183,7 +133,7 @@ class _Network(nn.Module):
         """Two 3x3 convolutions, the first of stride 2; on the shortcut 2x2 means and a bare 1x1 convolution."""
         y = self._conv_norm(nn.relu(x), f"{name}_a", features, 3, momentum, stride=2)
         y = self._conv_norm(nn.relu(y), f"{name}_b", features, 3, momentum)
-        kernel = self.param(f"{name}_shortcut", _he_normal, (1, 1, x.shape[-1], features))
+        kernel = self.param(f"{name}_shortcut", he_normal, (1, 1, x.shape[-1], features))
         return y + convolution(average_pool_2x2(x), kernel.astype(x.dtype))
 
 
@@ -205,17 +155,19 @@ class _Cell(nn.Module):
         pixels = x.size // self.width
         chosen = None if self.fixed is None else self.fixed[edge]
         modules = {
-            code: _ConvNorm(self.width, self.width, size, self.config.affine, name=_name(EDGES[edge], code))
+            code: ConvNorm(
+                (size, size, self.width, self.width), self.width, self.config.affine, name=_name(EDGES[edge], code)
+            )
             for code, size in _KERNEL_SIZE.items()
             if chosen in (None, code)
         }
         arrays = {code: module.arrays() for code, module in modules.items()}
-        nothing = Statistics(jnp.zeros(self.width), jnp.ones(self.width))
+        nothing = unused_statistics(self.width)
         branches = [  # in the order of the codes
             lambda x: (jnp.zeros_like(x), nothing),
             lambda x: (x, nothing),
-            lambda x: _conv_norm(nn.relu(x), arrays[_CONV_1X1], self.mode),
-            lambda x: _conv_norm(nn.relu(x), arrays[_CONV_3X3], self.mode),
+            lambda x: conv_norm(nn.relu(x), arrays[_CONV_1X1], self.mode),
+            lambda x: conv_norm(nn.relu(x), arrays[_CONV_3X3], self.mode),
             lambda x: (average_pool_3x3(x), nothing),
         ]
         code = codes[edge] if chosen is None else chosen

@@ -3,8 +3,8 @@
 XLA on a CPU runs the gradients of a convolution inside a loop or a branch many times slower than outside of it, and
 training is a loop (a chunk of steps) over branches (an edge's operation). So they are written by hand there: as a
 convolution with the reversed kernel, and as a product of matrices for every place of the kernel. On narrow images with
-few channels, where its convolution itself is slow, all is one product, of rows of pixels with a banded matrix. Other
-devices keep XLA's own.
+few channels, where its convolution itself is slow, all is one product, of rows of pixels with a banded matrix. A
+convolution of each channel by itself is a sum of moved images, forwards too. Other devices keep XLA's own.
 """
 
 import functools
@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 Mode = Literal["train", "batch", "running"]
 """What a batch normalisation normalises by: the batch, and keep a running average (`train`); the batch, and keep
@@ -36,17 +36,8 @@ def convolution(
 def depthwise_convolution(
     x: Float[Array, "n h w c"], kernel: Float[Array, "k k 1 c"], stride: int = 1, dilation: int = 1
 ) -> Float[Array, "n hs ws c"]:
-    """Convolves each channel with a kernel of its own, padded as `convolution` is. Its gradients are XLA's own."""
-    margin = dilation * (kernel.shape[0] - 1) // 2
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        [(margin, margin)] * 2,
-        rhs_dilation=(dilation, dilation),
-        dimension_numbers=_LAYOUT,
-        feature_group_count=x.shape[-1],
-    )
+    """Convolves each channel with a kernel of its own, padded as `convolution` is."""
+    return _depthwise(x, kernel, stride, dilation)
 
 
 def _plain(x: Array, kernel: Array, stride: int) -> Array:
@@ -126,17 +117,73 @@ def _backward(stride, saved, cotangent):
 _convolution.defvjp(lambda x, kernel, stride: (_forward(x, kernel, stride), (x, kernel)), _backward)
 
 
+def _plain_depthwise(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
+    margin = dilation * (kernel.shape[0] - 1) // 2
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        [(margin, margin)] * 2,
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=_LAYOUT,
+        feature_group_count=x.shape[-1],
+    )
+
+
+def _moved_depthwise(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
+    """The moved images, each times its place of the kernel: a single loop over the pixels."""
+    places = kernel.reshape(-1, x.shape[-1])
+    windows = _windows(x, kernel.shape[0], stride, dilation=dilation)
+    return functools.reduce(jnp.add, [w * place[None, None, None, :] for w, place in zip(windows, places, strict=True)])
+
+
+def _forward_depthwise(x, kernel, stride, dilation):
+    how = {"stride": stride, "dilation": dilation}
+    by_hand, by_xla = (functools.partial(form, **how) for form in (_moved_depthwise, _plain_depthwise))
+    return jax.lax.platform_dependent(x, kernel, cpu=by_hand, default=by_xla)
+
+
+_depthwise = jax.custom_vjp(_forward_depthwise, nondiff_argnums=(2, 3))
+
+
+def _backward_depthwise(stride, dilation, saved, cotangent):
+    def by_xla(x, kernel, cotangent):
+        return jax.vjp(lambda x, kernel: _plain_depthwise(x, kernel, stride, dilation), x, kernel)[1](cotangent)
+
+    def by_hand(x, kernel, cotangent):
+        # The cotangent, its strides filled up by zeros to the input's size, with the reversed kernel.
+        rest = [
+            (0, full - 1 - (short - 1) * stride, stride - 1)
+            for full, short in zip(x.shape, cotangent.shape, strict=True)
+        ]
+        spread = jax.lax.pad(cotangent, jnp.zeros((), x.dtype), ((0, 0, 0), *rest[1:3], (0, 0, 0)))
+        by_x = _moved_depthwise(spread, kernel[::-1, ::-1], 1, dilation)
+        windows = _windows(x, kernel.shape[0], stride, dilation=dilation)
+        return by_x, jnp.stack([(w * cotangent).sum(axis=(0, 1, 2)) for w in windows]).reshape(kernel.shape)
+
+    return jax.lax.platform_dependent(*saved, cotangent, cpu=by_hand, default=by_xla)
+
+
+_depthwise.defvjp(
+    lambda x, kernel, stride, dilation: (_forward_depthwise(x, kernel, stride, dilation), (x, kernel)),
+    _backward_depthwise,
+)
+
+
 def _rows(x: Float[Array, "n h w c"]) -> Float[Array, "nhw c"]:
     return x.reshape(-1, x.shape[-1])
 
 
-def _windows(x, kernel_size: int, stride: int, beyond: float = 0.0) -> list[Float[Array, "n hs ws c"]]:
+def _windows(
+    x, kernel_size: int, stride: int, beyond: float = 0.0, dilation: int = 1
+) -> list[Float[Array, "n hs ws c"]]:
     """The image moved to every place of the kernel, row by row; `beyond` its border as given."""
-    margin = (kernel_size - 1) // 2
+    margin = dilation * (kernel_size - 1) // 2
     height, width = (1 + (size - 1) // stride for size in x.shape[1:3])
     padded = jnp.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)), constant_values=beyond)
-    rows = [padded[:, i : i + (height - 1) * stride + 1 : stride] for i in range(kernel_size)]
-    return [row[:, :, j : j + (width - 1) * stride + 1 : stride] for row in rows for j in range(kernel_size)]
+    places = range(0, dilation * kernel_size, dilation)
+    rows = [padded[:, i : i + (height - 1) * stride + 1 : stride] for i in places]
+    return [row[:, :, j : j + (width - 1) * stride + 1 : stride] for row in rows for j in places]
 
 
 def average_pool_3x3(x: Float[Array, "n h w c"], stride: int = 1) -> Float[Array, "n hs ws c"]:
@@ -153,9 +200,25 @@ def max_pool_3x3(x: Float[Array, "n h w c"], stride: int = 1) -> Float[Array, "n
 
 def average_pool_2x2(x: Float[Array, "n h w c"]) -> Float[Array, "n hs ws c"]:
     """Halves the image: means of 2 x 2 pixels. An odd last row or column is dropped."""
+    return _squares(x).mean(axis=(2, 4))
+
+
+def max_pool_2x2(x: Float[Array, "n h w c"]) -> Float[Array, "n hs ws c"]:
+    """Halves the image: the highest of 2 x 2 pixels. An odd last row or column is dropped."""
+    return _squares(x).max(axis=(2, 4))
+
+
+def _squares(x: Float[Array, "n h w c"]) -> Float[Array, "n hs 2 ws 2 c"]:
     n, height, width, channels = x.shape
     even = x[:, : height - height % 2, : width - width % 2]
-    return even.reshape(n, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
+    return even.reshape(n, height // 2, 2, width // 2, 2, channels)
+
+
+def check_halved_twice(images: Float[Array, "n h w c"]) -> None:
+    """`ValueError` where height or width is no multiple of 4."""
+    _, height, width, _ = images.shape
+    if height % 4 or width % 4:
+        raise ValueError(f"images of {height} x {width}: give multiples of 4 (they are halved twice)")
 
 
 class Statistics(NamedTuple):
@@ -165,13 +228,13 @@ class Statistics(NamedTuple):
     variance: Float[Array, " c"]
 
 
-def batch_statistics(x: Float[Array, "n h w c"]) -> Statistics:
-    """Over images and pixels, in float32; the variance divides by their number."""
+def batch_statistics(x: Float[Array, "n h w c"], inside: Bool[Array, "1 h w 1"] | None = None) -> Statistics:
+    """Over images and pixels (those `inside`), in float32; the variance divides by their number."""
     x = x.astype(jnp.float32)
-    mean = x.mean(axis=(0, 1, 2))
+    mean = x.mean(axis=(0, 1, 2), where=inside)
     # The variance is least about the mean, so that no gradient goes through it there.
     about = x - jax.lax.stop_gradient(mean)[None, None, None, :]
-    return Statistics(mean, (about**2).mean(axis=(0, 1, 2)))
+    return Statistics(mean, (about**2).mean(axis=(0, 1, 2), where=inside))
 
 
 def normalise(x: Float[Array, "n h w c"], statistics: Statistics, scale=None, shift=None) -> Float[Array, "n h w c"]:
@@ -184,17 +247,18 @@ def normalise(x: Float[Array, "n h w c"], statistics: Statistics, scale=None, sh
 def updated(
     running: Statistics,
     batch: Statistics,
-    count: int,
+    count: Int[Array, ""] | int,
     momentum: Float[Array, ""] | float,
-    used: Bool[Array, ""] | bool = True,
+    used: Bool[Array, "*c"] | bool = True,
 ) -> Statistics:
-    """The running statistics after a batch of `count` values a channel; as they were where it was not `used`.
+    """The running statistics after a batch of `count` values a channel; as they were where it was not `used` (the
+    batch, or a channel of it).
 
     `momentum` is the share of the new batch: 0.1 in training as PyTorch has it; 1/k for the k-th batch of a plain
     mean. The variance is the unbiased one.
     """
     share = jnp.where(used, momentum, 0.0)
-    variance = batch.variance * (count / max(count - 1, 1))
+    variance = batch.variance * (count / jnp.maximum(count - 1, 1))
     return Statistics(
         running.mean + share * (batch.mean - running.mean), running.variance + share * (variance - running.variance)
     )

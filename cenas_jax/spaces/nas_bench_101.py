@@ -64,7 +64,7 @@ def nas_bench_101(config: NasBench101Config | None = None) -> LargeSpace:
     )
 
 
-def _pruned(codes: Int[Array, "n d"]) -> tuple[Bool[Array, "n v v"], Bool[Array, "n v"]]:
+def pruned(codes: Int[Array, "n d"]) -> tuple[Bool[Array, "n v v"], Bool[Array, "n v"]]:
     """The edges on paths from input to output, as a matrix, and the vertices on them."""
     matrix = jnp.zeros((codes.shape[0], VERTICES, VERTICES), bool)
     matrix = matrix.at[:, _SOURCES, _TARGETS].set(codes[:, : len(EDGES)] == 1)
@@ -78,13 +78,13 @@ def _pruned(codes: Int[Array, "n d"]) -> tuple[Bool[Array, "n v v"], Bool[Array,
 
 
 def _holds(codes: Int[Array, "n d"]) -> Bool[Array, " n"]:
-    matrix, used = _pruned(codes)
+    matrix, used = pruned(codes)
     return used[:, 0] & (matrix.sum(axis=(1, 2)) <= MAX_EDGES)
 
 
 def _canonical(codes: Int[Array, "n d"]) -> Int[Array, "n d"]:
     """The least codes that a renaming of the inner vertices gives the pruned graph."""
-    matrix, used = _pruned(codes)
+    matrix, used = pruned(codes)
     operations = jnp.where(used[:, 1:-1], codes[:, len(EDGES) :], 0)
     inner = np.asarray(list(itertools.permutations(range(INNER))))
     order = np.concatenate([np.zeros((len(inner), 1), int), inner + 1, np.full((len(inner), 1), VERTICES - 1)], axis=1)
@@ -94,7 +94,7 @@ def _canonical(codes: Int[Array, "n d"]) -> Int[Array, "n d"]:
     return least_row(rows.swapaxes(0, 1), upward.T)
 
 
-def _channels(matrix: Bool[Array, "n v v"], outputs: int) -> list[Float[Array, " n"]]:
+def vertex_channels(matrix: Bool[Array, "n v v"], outputs: int) -> list[Float[Array, " n"]]:
     """Of vertices 1 .. 6, in a module with so many of the output. Those of vertices not in use mean nothing."""
     to_output = matrix[:, 1:-1, -1].astype(jnp.int32)
     share, left = jnp.divmod(outputs, jnp.maximum(to_output.sum(axis=1), 1))
@@ -111,7 +111,7 @@ def _channels(matrix: Bool[Array, "n v v"], outputs: int) -> list[Float[Array, "
 
 def _count(config: NasBench101Config, norms: bool, codes: Int[Array, "n d"]) -> Float[Array, " n"]:
     """Parameters (with normalisations), or multiply-adds (without, times pixels)."""
-    matrix, used = _pruned(codes)
+    matrix, used = pruned(codes)
     per_channel = 2.0 * norms
     side = 1 if norms else config.image_size
     last = config.channels * 2 ** (STACKS - 1)
@@ -119,7 +119,7 @@ def _count(config: NasBench101Config, norms: bool, codes: Int[Array, "n d"]) -> 
     for stack in range(STACKS):
         width = config.channels * 2**stack
         pixels = 1 if norms else (side // 2**stack) ** 2
-        channels = _channels(matrix, width)
+        channels = vertex_channels(matrix, width)
         inner = projected = jnp.zeros(codes.shape[0], jnp.float32)
         for vertex in range(1, VERTICES):
             # A 1x1 convolution brings the module's input to the width of each vertex that reads it.
