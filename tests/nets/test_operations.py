@@ -22,28 +22,51 @@ def draw(*shape: int, seed: int = 0):
     return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), jnp.float32)
 
 
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def plain(x, kernel, stride, dilation=1):
+    """By XLA; depthwise where the kernel reads one channel."""
+    margin = [(dilation * (kernel.shape[0] // 2),) * 2] * 2
+    groups, dilated = x.shape[-1] // kernel.shape[2], (dilation, dilation)
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), margin, None, dilated, dimension_numbers=LAYOUT, feature_group_count=groups
+    )
+
+
+@pytest.mark.parametrize("size", [7, 8])
+@pytest.mark.parametrize(("kernel_size", "stride", "dilation"), [(3, 1, 1), (3, 2, 1), (5, 2, 2), (7, 2, 1)])
+def test_depthwise_convolutions_and_gradients_are_those_of_xla(size, kernel_size, stride, dilation):
+    x, kernel = draw(3, size, size, 4), draw(kernel_size, kernel_size, 1, 4, seed=1)
+    check_gradients(
+        lambda x, kernel: depthwise_convolution(x, kernel, stride, dilation),
+        lambda x, kernel: plain(x, kernel, stride, dilation),
+        x,
+        kernel,
+    )
+
+
 @pytest.mark.parametrize("size", [7, 8])
 @pytest.mark.parametrize(("kernel_size", "stride"), [(1, 1), (3, 1), (3, 2), (5, 2)])
 def test_gradients_are_those_of_xla_inside_and_outside_of_a_loop(size, kernel_size, stride):
     x, kernel = draw(3, size, size, 4), draw(kernel_size, kernel_size, 4, 5, seed=1)
+    check_gradients(
+        lambda x, kernel: convolution(x, kernel, stride), lambda x, kernel: plain(x, kernel, stride), x, kernel
+    )
 
-    def plain(x, kernel):
-        margin = [(kernel_size // 2, kernel_size // 2)] * 2
-        names = ("NHWC", "HWIO", "NHWC")
-        return jax.lax.conv_general_dilated(x, kernel, (stride, stride), margin, dimension_numbers=names)
 
+def check_gradients(own, xla, x, kernel):
     def gradients(function):
-        return jax.grad(lambda x, kernel: jnp.sum(jnp.sin(function(x, kernel))), argnums=(0, 1))
+        return jax.value_and_grad(lambda x, kernel: jnp.sum(jnp.sin(function(x, kernel))), argnums=(0, 1))
 
     @jax.jit
     def found(x, kernel):
-        own = gradients(lambda x, kernel: convolution(x, kernel, stride))
-        _, looped = jax.lax.scan(lambda carry, _: (carry, own(x, kernel)), 0, length=2)
-        return own(x, kernel), jax.tree.map(lambda leaf: leaf[1], looped)
+        _, looped = jax.lax.scan(lambda carry, _: (carry, gradients(own)(x, kernel)), 0, length=2)
+        return gradients(own)(x, kernel), jax.tree.map(lambda leaf: leaf[1], looped)
 
-    expected = jax.jit(gradients(plain))(x, kernel)
+    expected = jax.jit(gradients(xla))(x, kernel)
     for result in found(x, kernel):
-        for one, other in zip(result, expected, strict=True):
+        for one, other in zip(jax.tree.leaves(result), jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
