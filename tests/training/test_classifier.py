@@ -15,8 +15,17 @@ import optax
 import pytest
 from linear_network import linear_network
 
-from cenas_jax.nets import NasBench201Config, nas_bench_201_candidate, nas_bench_201_supernet
+from cenas_jax.nets import (
+    DartsNetworkConfig,
+    NasBench201Config,
+    darts_supernet,
+    nas_bench_201_candidate,
+    nas_bench_201_supernet,
+    nasnet_supernet,
+)
+from cenas_jax.spaces.darts import darts
 from cenas_jax.spaces.nas_bench_201 import nas_bench_201
+from cenas_jax.spaces.nasnet import NasNetConfig, nasnet
 from cenas_jax.training.classifier import TrainingConfig, classifier
 from cenas_jax.training.images import AugmentationConfig, image_set, to_device
 from cenas_jax.training.loop import train
@@ -235,27 +244,31 @@ def test_a_candidate_paused_in_one_process_and_resumed_in_another_has_the_same_b
     assert in_a_new_process(tmp_path / "paused", 12) == whole and len(whole) > 1000
 
 
-@pytest.fixture(scope="module")
-def by_code():
-    """A supernet's program in which the architecture is data."""
-    config = dataclasses.replace(CONFIG, steps=1, chunk_steps=1, warm_up_steps=0)
-    return classifier(nas_bench_201_supernet(SMALL), config, given_path)
+CELLS = NasNetConfig(cells=(5, 8), channels=(2, 4), num_classes=3, image_size=8)
+SUPERNETS = {
+    "nas-bench-201": (nas_bench_201, lambda: nas_bench_201_supernet(SMALL)),
+    "darts": (darts, lambda: darts_supernet(DartsNetworkConfig(cells=3, channels=2, num_classes=3))),
+    "nasnet": (lambda: nasnet(CELLS), lambda: nasnet_supernet(CELLS)),
+}
 
 
 @pytest.mark.slow
-def test_a_thousand_architectures_are_one_compilation(by_code):
+@pytest.mark.parametrize("name", SUPERNETS)
+def test_a_thousand_architectures_are_one_compilation(name):
+    """The program of a supernet, in which the architecture is data."""
+    space, network = (make() for make in SUPERNETS[name])
+    program = classifier(network, dataclasses.replace(CONFIG, steps=1, chunk_steps=1, warm_up_steps=0), given_path)
     data = synthetic(8, size=8)
-    space, start = nas_bench_201(), by_code.init(KEY, data).variables
-    changed = []
+    start, changed = program.init(KEY, data).variables, []
     for codes in space.sample(jax.random.key(1), 1000):
-        state, info = by_code.train_chunk(by_code.restart(start), KEY, data, codes)
-        changed.append(np.asarray(by_code.apply(state.variables, data, codes)))
-    assert by_code.train_chunk._cache_size() == by_code.apply._cache_size() == by_code.restart._cache_size() == 1
+        state, info = program.train_chunk(program.restart(start), KEY, data, codes)
+        changed.append(np.asarray(program.apply(state.variables, data, codes)))
+    assert program.train_chunk._cache_size() == program.apply._cache_size() == program.restart._cache_size() == 1
     assert np.isfinite(changed).all() and len(np.unique(np.stack(changed)[:, 0, 0])) > 500
 
 
 @pytest.mark.slow
-def test_weights_off_the_path_get_no_gradient(by_code):
+def test_weights_off_the_path_get_no_gradient():
     """Weight decay aside, a step on convolutions of 1x1 leaves those of 3x3 alone."""
     data = synthetic(8, size=8)
     program = classifier(nas_bench_201_supernet(SMALL), CONFIG, given_path, optax.sgd(0.1))
