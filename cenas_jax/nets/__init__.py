@@ -17,6 +17,7 @@ from cenas_jax.nets.nas_bench_201 import (
     nas_bench_201_inherited,
     nas_bench_201_supernet,
 )
+from cenas_jax.nets.nasnet import nasnet_candidate, nasnet_inherited, nasnet_supernet
 
 __all__ = [
     "ActorCriticConfig",
@@ -40,4 +41,7 @@ __all__ = [
     "nas_bench_201_candidate",
     "nas_bench_201_inherited",
     "nas_bench_201_supernet",
+    "nasnet_candidate",
+    "nasnet_inherited",
+    "nasnet_supernet",
 ]

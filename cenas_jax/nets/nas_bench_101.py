@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from cenas_jax.nets.base import Network
 from cenas_jax.nets.conv_norm import ConvNorm, conv_norm, inherited, leading, unused_statistics
-from cenas_jax.nets.operations import Mode, check_halved_twice, max_pool_2x2, max_pool_3x3
+from cenas_jax.nets.operations import Mode, check_halved_twice, max_pool, max_pool_2x2
 from cenas_jax.spaces.nas_bench_101 import STACKS, NasBench101Config, pruned, vertex_channels
 from cenas_jax.spaces.nas_bench_101_graphs import EDGES, INNER, VERTICES, from_string, to_string
 
@@ -176,7 +176,7 @@ class _Module(nn.Module):
         branches: list[Callable] = [lambda x: (jnp.zeros((*x.shape[:3], features), x.dtype), unused)]
         for own, size in enumerate(kernel_sizes, 1):
             pooled = size == _POOL
-            branches.append((lambda x: (max_pool_3x3(x), unused)) if pooled else functools.partial(convolved, own))
+            branches.append((lambda x: (max_pool(x), unused)) if pooled else functools.partial(convolved, own))
         y, statistics = branches[code](x) if self.fixed else jax.lax.switch(code, branches, x)
         if self.mode == "train":
             within = jnp.arange(features) < channels

@@ -27,10 +27,12 @@ ones. It always does for two pixels."""
 
 
 def convolution(
-    x: Float[Array, "n h w c"], kernel: Float[Array, "k k c f"], stride: int = 1
+    x: Float[Array, "n h w c"], kernel: Float[Array, "i j c f"], stride: int | tuple[int, int] = 1
 ) -> Float[Array, "n hs ws f"]:
-    """A convolution without bias, with an odd kernel, padded by zeros so that stride 1 keeps the size."""
-    return _convolution(x, kernel, stride)
+    """A convolution without bias, with an odd kernel, padded by zeros so that stride 1 keeps the size.
+
+    `stride`: of both axes, or of rows and of columns."""
+    return _convolution(x, kernel, stride if isinstance(stride, tuple) else (stride, stride))
 
 
 def depthwise_convolution(
@@ -40,23 +42,26 @@ def depthwise_convolution(
     return _depthwise(x, kernel, stride, dilation)
 
 
-def _plain(x: Array, kernel: Array, stride: int) -> Array:
-    margin = (kernel.shape[0] - 1) // 2
-    padding = [(margin, margin)] * 2
-    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=_LAYOUT)
+def _margins(kernel: Array) -> tuple[int, int]:
+    return (kernel.shape[0] - 1) // 2, (kernel.shape[1] - 1) // 2
 
 
-def _banded(x: Array, kernel: Array, stride: int) -> Array:
+def _plain(x: Array, kernel: Array, stride: tuple[int, int]) -> Array:
+    padding = [(margin, margin) for margin in _margins(kernel)]
+    return jax.lax.conv_general_dilated(x, kernel, stride, padding, dimension_numbers=_LAYOUT)
+
+
+def _banded(x: Array, kernel: Array, stride: tuple[int, int]) -> Array:
     """Rows of pixels, those under the kernel side by side, times a matrix that has the kernel for every column."""
     count, height, width, _ = x.shape
-    size, features, margin = kernel.shape[0], kernel.shape[3], (kernel.shape[0] - 1) // 2
-    rows, columns = (1 + (full - 1) // stride for full in (height, width))
+    size, features, (above, left) = kernel.shape[:2], kernel.shape[3], _margins(kernel)
+    rows, columns = (1 + (full - 1) // step for full, step in zip((height, width), stride, strict=True))
     # Input column w is under column j of the kernel at output column v.
-    w, j, v = np.ogrid[:width, :size, :columns]
-    under = jnp.asarray(w == stride * v + j - margin, x.dtype)
+    w, j, v = np.ogrid[:width, : size[1], :columns]
+    under = jnp.asarray(w == stride[1] * v + j - left, x.dtype)
     matrix = jnp.einsum("ijcf,wjv->iwcvf", kernel, under).reshape(-1, columns * features)
-    padded = jnp.pad(x.reshape(count, height, -1), ((0, 0), (margin, margin), (0, 0)))
-    seen = [padded[:, i : i + (rows - 1) * stride + 1 : stride] for i in range(size)]
+    padded = jnp.pad(x.reshape(count, height, -1), ((0, 0), (above, above), (0, 0)))
+    seen = [padded[:, i : i + (rows - 1) * stride[0] + 1 : stride[0]] for i in range(size[0])]
     seen = jnp.concatenate(seen, axis=-1).reshape(count * rows, -1)
     return _product(seen, matrix).reshape(count, rows, columns, features)
 
@@ -99,16 +104,15 @@ def _backward(stride, saved, cotangent):
     def by_hand(x, kernel, cotangent):
         if _is_narrow(x):
             return jax.vjp(lambda x, kernel: _banded(x, kernel, stride), x, kernel)[1](cotangent)
-        size, margin = kernel.shape[0], (kernel.shape[0] - 1) // 2
         # The input's: a convolution of the cotangent, its strides filled up by zeros, with the reversed kernel.
-        spread = jax.lax.pad(cotangent, jnp.zeros((), x.dtype), ((0, 0, 0), *[(0, 0, stride - 1)] * 2, (0, 0, 0)))
-        padding = [
-            (size - 1 - margin, full - short + margin) for full, short in zip(x.shape, spread.shape, strict=True)
-        ]
+        filled = [(0, 0, step - 1) for step in stride]
+        spread = jax.lax.pad(cotangent, jnp.zeros((), x.dtype), ((0, 0, 0), *filled, (0, 0, 0)))
+        axes = zip(kernel.shape[:2], _margins(kernel), x.shape[1:3], spread.shape[1:3], strict=True)
+        padding = [(size - 1 - margin, full - short + margin) for size, margin, full, short in axes]
         reverse = kernel[::-1, ::-1].swapaxes(2, 3)
-        by_x = jax.lax.conv_general_dilated(spread, reverse, (1, 1), padding[1:3], dimension_numbers=_LAYOUT)
+        by_x = jax.lax.conv_general_dilated(spread, reverse, (1, 1), padding, dimension_numbers=_LAYOUT)
         # The kernel's: a product for every place of it, as to copy all of the moved images side by side takes longer.
-        moved = jnp.stack([_rows(image).T @ _rows(cotangent) for image in _windows(x, size, stride)])
+        moved = jnp.stack([_rows(image).T @ _rows(cotangent) for image in _windows(x, kernel.shape[:2], stride)])
         return by_x, moved.reshape(kernel.shape)
 
     return jax.lax.platform_dependent(*saved, cotangent, cpu=by_hand, default=by_xla)
@@ -133,7 +137,7 @@ def _plain_depthwise(x: Array, kernel: Array, stride: int, dilation: int) -> Arr
 def _moved_depthwise(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
     """The moved images, each times its place of the kernel: a single loop over the pixels."""
     places = kernel.reshape(-1, x.shape[-1])
-    windows = _windows(x, kernel.shape[0], stride, dilation=dilation)
+    windows = _windows(x, (kernel.shape[0], kernel.shape[1]), (stride, stride), dilation=dilation)
     return functools.reduce(jnp.add, [w * place[None, None, None, :] for w, place in zip(windows, places, strict=True)])
 
 
@@ -158,7 +162,7 @@ def _backward_depthwise(stride, dilation, saved, cotangent):
         ]
         spread = jax.lax.pad(cotangent, jnp.zeros((), x.dtype), ((0, 0, 0), *rest[1:3], (0, 0, 0)))
         by_x = _moved_depthwise(spread, kernel[::-1, ::-1], 1, dilation)
-        windows = _windows(x, kernel.shape[0], stride, dilation=dilation)
+        windows = _windows(x, (kernel.shape[0], kernel.shape[1]), (stride, stride), dilation=dilation)
         return by_x, jnp.stack([(w * cotangent).sum(axis=(0, 1, 2)) for w in windows]).reshape(kernel.shape)
 
     return jax.lax.platform_dependent(*saved, cotangent, cpu=by_hand, default=by_xla)
@@ -175,27 +179,32 @@ def _rows(x: Float[Array, "n h w c"]) -> Float[Array, "nhw c"]:
 
 
 def _windows(
-    x, kernel_size: int, stride: int, beyond: float = 0.0, dilation: int = 1
+    x, size: tuple[int, int], stride: tuple[int, int], beyond: float = 0.0, dilation: int = 1
 ) -> list[Float[Array, "n hs ws c"]]:
     """The image moved to every place of the kernel, row by row; `beyond` its border as given."""
-    margin = dilation * (kernel_size - 1) // 2
-    height, width = (1 + (size - 1) // stride for size in x.shape[1:3])
-    padded = jnp.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)), constant_values=beyond)
-    places = range(0, dilation * kernel_size, dilation)
-    rows = [padded[:, i : i + (height - 1) * stride + 1 : stride] for i in places]
-    return [row[:, :, j : j + (width - 1) * stride + 1 : stride] for row in rows for j in places]
+    margins = [(dilation * (length - 1) // 2,) * 2 for length in size]
+    height, width = (1 + (full - 1) // step for full, step in zip(x.shape[1:3], stride, strict=True))
+    padded = jnp.pad(x, ((0, 0), *margins, (0, 0)), constant_values=beyond)
+    down, right = (range(0, dilation * length, dilation) for length in size)
+    rows = [padded[:, i : i + (height - 1) * stride[0] + 1 : stride[0]] for i in down]
+    return [row[:, :, j : j + (width - 1) * stride[1] + 1 : stride[1]] for row in rows for j in right]
 
 
 def average_pool_3x3(x: Float[Array, "n h w c"], stride: int = 1) -> Float[Array, "n hs ws c"]:
     """The mean of each pixel's neighbourhood; what lies beyond the border is not counted."""
     # Sums of moved images: XLA on a CPU does not vectorise a window reduction.
-    count = functools.reduce(jnp.add, _windows(jnp.ones((1, *x.shape[1:3], 1), x.dtype), 3, stride))
-    return functools.reduce(jnp.add, _windows(x, 3, stride)) / count
+    window = (3, 3), (stride, stride)
+    count = functools.reduce(jnp.add, _windows(jnp.ones((1, *x.shape[1:3], 1), x.dtype), *window))
+    return functools.reduce(jnp.add, _windows(x, *window)) / count
 
 
-def max_pool_3x3(x: Float[Array, "n h w c"], stride: int = 1) -> Float[Array, "n hs ws c"]:
-    """The highest of each pixel's neighbourhood."""
-    return functools.reduce(jnp.maximum, _windows(x, 3, stride, -jnp.inf))
+def max_pool(x: Float[Array, "n h w c"], size: int = 3, stride: int = 1) -> Float[Array, "n hs ws c"]:
+    """The highest of each pixel's neighbourhood of `size` x `size`, which is odd."""
+    if size == 3:
+        return functools.reduce(jnp.maximum, _windows(x, (3, 3), (stride, stride), -jnp.inf))
+    # Of rows, then of columns: half as much or less to compare.
+    rows = functools.reduce(jnp.maximum, _windows(x, (size, 1), (stride, 1), -jnp.inf))
+    return functools.reduce(jnp.maximum, _windows(rows, (1, size), (1, stride), -jnp.inf))
 
 
 def average_pool_2x2(x: Float[Array, "n h w c"]) -> Float[Array, "n hs ws c"]:

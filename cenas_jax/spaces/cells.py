@@ -44,7 +44,7 @@ def cell_space(
     sizes = {"cells": cells, "channels": channels} if free_size else {}
     choices += [tuple(map(str, values)) for values in sizes.values()]
     body = 2 * nodes * 3
-    read = _reader(pairs)
+    read = node_reader(pairs)
     rank = np.asarray([1 + sorted(operations, key=BY_COMPUTE.index).index(operation) for operation in operations])
     offset = np.cumsum([0, *(node + _INPUTS for node in range(nodes))])
 
@@ -104,14 +104,14 @@ def node_pairs(nodes: int, twice: bool) -> list[list[tuple[int, int]]]:
     return [list(choose(range(node + _INPUTS), 2)) for node in range(nodes)]
 
 
-def _reader(pairs: list[list[tuple[int, int]]]) -> Callable:
+def node_reader(pairs: list[list[tuple[int, int]]]) -> Callable:
+    """`read(codes[n, d]) -> (sources[n, 2, nodes, 2], operations[n, 2, nodes, 2])` of both cells' nodes."""
     nodes = len(pairs)
     table = np.zeros((nodes, len(pairs[-1]), 2), np.int32)
     for node, choices in enumerate(pairs):
         table[node, : len(choices)] = choices
 
     def read(codes: Int[Array, "n d"]) -> tuple[Int[Array, "n 2 nodes 2"], Int[Array, "n 2 nodes 2"]]:
-        """Sources and operations of both cells' nodes."""
         entries = codes[:, : 2 * nodes * 3].reshape(-1, 2, nodes, 3)
         return jnp.asarray(table)[np.arange(nodes)[None, None], entries[..., 0]], entries[..., 1:]
 

@@ -36,6 +36,10 @@ class NasNetConfig:
     num_classes: int = 10
     image_size: int = 32
     """Height and width, a multiple of 4."""
+    affine: bool = True
+    """Of the networks: scale and shift after every normalisation; they are counted all the same."""
+    auxiliary: bool = False
+    """Of the networks: a second head for the training, as in `DartsNetworkConfig`; it is not counted."""
 
     def __post_init__(self) -> None:
         for name in ("cells", "channels"):

@@ -47,6 +47,11 @@ class TrainingConfig:
     bfloat16: bool = False
     """Compute in bfloat16; weights, statistics, logits and losses stay float32."""
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    auxiliary_weight: float = 0.0
+    """Of the loss of the auxiliary head, which is added where it is not 0; for networks that have one."""
+    drop_path: float = 0.0
+    """Probability of dropping an operation's output, an image at a time: at the end, rising from 0 with the steps. For
+    networks of cells, whose `apply` takes it."""
 
     def __post_init__(self):
         check_choices(self)
@@ -57,6 +62,11 @@ class TrainingConfig:
             )
         if not 0 <= self.warm_up_steps < self.steps:
             raise ValueError(f"TrainingConfig: warm_up_steps must be in [0, {self.steps}), got {self.warm_up_steps}")
+        if not 0 <= self.drop_path < 1 or self.auxiliary_weight < 0:
+            raise ValueError(
+                "TrainingConfig: drop_path must be in [0, 1) and auxiliary_weight not negative, got "
+                f"{self.drop_path} and {self.auxiliary_weight}"
+            )
 
 
 class TrainState(NamedTuple):
@@ -75,6 +85,7 @@ class ChunkInfo(NamedTuple):
     """Of every step of a chunk, before its update; of a failed training's steps, what was found at its last weights."""
 
     loss: Float[Array, " steps"]
+    """With the weighted one of an auxiliary head."""
     accuracy: Float[Array, " steps"]
     """Share of right answers; by the larger part of the label where images are mixed."""
     failed: Bool[Array, " steps"]
@@ -229,12 +240,18 @@ def _step(network, config: TrainingConfig, draw_path, optimise, packing: _Packin
     """One step: `(state, rows[b], key_image, key_path, data, choice) -> (state, info)`, of packed states."""
     shared = None if mesh is None else NamedSharding(mesh, PartitionSpec("images"))
 
-    def loss_of(params, statistics, images, wanted, path):
+    asked = {"auxiliary": True} if config.auxiliary_weight else {}
+
+    def loss_of(params, statistics, images, wanted, path, drop):
         variables = packing.unpack({"params": params, "statistics": statistics})
-        logits, statistics = network.apply(variables, images.astype(compute_dtype(config)), *path, "train")
+        values = images.astype(compute_dtype(config))
+        logits, statistics = network.apply(variables, values, *path, "train", **asked, **drop)
         smooth = optax.smooth_labels(wanted, config.label_smoothing)
         packed = packing.pack({"statistics": statistics})["statistics"]
-        return optax.softmax_cross_entropy(logits, smooth).mean(), (logits, packed)
+        if not asked:
+            return optax.softmax_cross_entropy(logits, smooth).mean(), (logits, packed)
+        loss, auxiliary = (optax.softmax_cross_entropy(head, smooth).mean() for head in logits)
+        return loss + config.auxiliary_weight * auxiliary, (logits[0], packed)
 
     def updates_of(gradient, optimiser, params):
         gradient, params = (packing.unpack({"params": vector})["params"] for vector in (gradient, params))
@@ -242,7 +259,8 @@ def _step(network, config: TrainingConfig, draw_path, optimise, packing: _Packin
         return packing.pack({"params": updates})["params"], optimiser
 
     def step(state: TrainState, rows, key_image, key_path, data: ImageArrays, choice):
-        key_augment, key_mix = jax.random.split(jax.random.fold_in(key_image, state.step))
+        count = 3 if config.drop_path else 2
+        key_augment, key_mix, *key_drop = jax.random.split(jax.random.fold_in(key_image, state.step), count)
         images = augmented(key_augment, standardised(data, data.images[rows]), config.augmentation)
         params, statistics = state.variables["params"], state.variables["statistics"]
         labels = data.labels[rows]
@@ -252,8 +270,9 @@ def _step(network, config: TrainingConfig, draw_path, optimise, packing: _Packin
         if mesh is not None:
             images, wanted = jax.lax.with_sharding_constraint((images, wanted), shared)
         path = draw_path(key_path, state.step, choice)
+        drop = {"key": key_drop[0], "drop": config.drop_path * state.step / config.steps} if key_drop else {}
         gradient_of = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, (logits, statistics)), gradient = gradient_of(params, statistics, images, wanted, path)
+        (loss, (logits, statistics)), gradient = gradient_of(params, statistics, images, wanted, path, drop)
         updates, optimiser = updates_of(gradient, state.optimiser, params)
         variables = {"params": params + updates, "statistics": statistics}
         average = optax.incremental_update(variables, state.average, 1 - config.average) if config.average else ()

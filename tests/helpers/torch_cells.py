@@ -135,8 +135,10 @@ def named_units(model: TorchCells, genotype: str) -> list[tuple[tuple[str, ...],
     for place, cell in enumerate(model.cells):
         reduces = place in (len(model.cells) // 3, 2 * len(model.cells) // 3)
         owners = [("first", cell.first), ("second", cell.second)]
-        for edge, (name, source) in enumerate(parts["reduce" if reduces else "normal"]):
-            owners.append((f"edge_{source}_{2 + edge // 2}_{name}", cell.edges[edge]))
+        edges = parts["reduce" if reduces else "normal"]
+        for edge, (name, source) in enumerate(edges):
+            twin = "1_" if edge % 2 and edges[edge - 1] == edges[edge] else ""
+            owners.append((f"edge_{source}_{2 + edge // 2}_{twin}{name}", cell.edges[edge]))
         for name, owner in owners:
             for number, unit in enumerate(_units(owner)):
                 suffix = f"_{number}" if name.startswith("edge") else ""

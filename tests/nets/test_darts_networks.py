@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cell_networks import filled, unstacked
 from compiling import jit_convolutions
 
 from cenas_jax.nets.darts import (
@@ -63,37 +64,7 @@ def applied(supernet):
 
 @pytest.fixture(scope="module")
 def variables(supernet):
-    """With scales, shifts and running statistics that are not those of the start."""
-    shapes, random = jax.eval_shape(supernet.init, jax.random.key(0), IMAGES), np.random.default_rng(1)
-
-    def fill(path, leaf):
-        fan = np.prod(leaf.shape[-4:-1]) if path[-1].key.startswith("kernel") else 1.0
-        centre = 1.0 if path[-1].key == "scale" else 0.0
-        return jnp.asarray(centre + random.standard_normal(leaf.shape) * (2 / fan) ** 0.5 * 0.5, jnp.float32)
-
-    params = jax.tree.map_with_path(fill, shapes["params"])
-    statistics = jax.tree.map(
-        lambda leaf: jnp.asarray(random.uniform(0.5, 1.5, leaf.shape), jnp.float32), shapes["statistics"]
-    )
-    return {"params": params, "statistics": statistics}
-
-
-def unstacked(config, collection):
-    """Cells of a scan by their own names."""
-    cells, found = [name for name in collection if name.startswith("cell")], dict(collection)
-    places = sorted(int(name.split("_")[1]) for name in cells) + [config.cells]
-    for place, end in zip(places[:-1], places[1:], strict=True):
-        if is_stacked(collection[f"cell_{place}"]):
-            for number in range(end - place):
-                found[f"cell_{place + number}"] = jax.tree.map(
-                    lambda leaf, number=number: leaf[number], collection[f"cell_{place}"]
-                )
-    return found
-
-
-def is_stacked(cell) -> bool:
-    first = cell["first"]
-    return first["kernel_0"].ndim == 5 if "kernel_0" in first else first["running"].mean.ndim == 2
+    return filled(jax.eval_shape(supernet.init, jax.random.key(0), IMAGES))
 
 
 @pytest.mark.parametrize("mode", ["running", "train"])
@@ -105,12 +76,13 @@ def test_logits_and_statistics_equal_pytorch_in_one_compilation(applied, variabl
         logits, statistics = applied[mode](variables, jnp.asarray(row, jnp.int32))
         genotype, own = SPACE.to_string(np.asarray(row)), darts_inherited(SMALL, variables, row)
         model = TorchCells(genotype, SMALL.cells, SMALL.channels, SMALL.num_classes, pool_norm=True)
-        load(model, genotype, *(jax.tree.map(np.asarray, unstacked(SMALL, own[k])) for k in ("params", "statistics")))
+        parts = (jax.tree.map(np.asarray, unstacked(SMALL.cells, own[kind])) for kind in ("params", "statistics"))
+        load(model, genotype, *parts)
         with torch.no_grad():
             model.train(mode == "train")
             expected = model(torch.from_numpy(np.array(IMAGES.transpose(0, 3, 1, 2)))).numpy()
         np.testing.assert_allclose(logits, expected, atol=1e-4 * max(1.0, np.abs(expected).max()))
-        found = unstacked(SMALL, darts_inherited(SMALL, {"statistics": statistics}, row)["statistics"])
+        found = unstacked(SMALL.cells, darts_inherited(SMALL, {"statistics": statistics}, row)["statistics"])
         units = named_units(model, genotype)
         assert len(units) == 1 + sum(len(part) for name, part in found.items() if name.startswith("cell"))
         for path, _, norm in units:

@@ -12,7 +12,7 @@ from cenas_jax.nets.operations import (
     batch_statistics,
     convolution,
     depthwise_convolution,
-    max_pool_3x3,
+    max_pool,
     normalise,
     updated,
 )
@@ -27,10 +27,11 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 def plain(x, kernel, stride, dilation=1):
     """By XLA; depthwise where the kernel reads one channel."""
-    margin = [(dilation * (kernel.shape[0] // 2),) * 2] * 2
+    margin = [(dilation * (length // 2),) * 2 for length in kernel.shape[:2]]
     groups, dilated = x.shape[-1] // kernel.shape[2], (dilation, dilation)
+    strides = stride if isinstance(stride, tuple) else (stride, stride)
     return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), margin, None, dilated, dimension_numbers=LAYOUT, feature_group_count=groups
+        x, kernel, strides, margin, None, dilated, dimension_numbers=LAYOUT, feature_group_count=groups
     )
 
 
@@ -47,9 +48,12 @@ def test_depthwise_convolutions_and_gradients_are_those_of_xla(size, kernel_size
 
 
 @pytest.mark.parametrize("size", [7, 8])
-@pytest.mark.parametrize(("kernel_size", "stride"), [(1, 1), (3, 1), (3, 2), (5, 2)])
-def test_gradients_are_those_of_xla_inside_and_outside_of_a_loop(size, kernel_size, stride):
-    x, kernel = draw(3, size, size, 4), draw(kernel_size, kernel_size, 4, 5, seed=1)
+@pytest.mark.parametrize(
+    ("kernel_size", "stride"), [((1, 1), 1), ((3, 3), 1), ((3, 3), 2), ((5, 5), 2), ((1, 7), (1, 2)), ((3, 1), (2, 1))]
+)
+@pytest.mark.parametrize("channels", [4, 20], ids=["narrow", "wide"])
+def test_gradients_are_those_of_xla_inside_and_outside_of_a_loop(size, kernel_size, stride, channels):
+    x, kernel = draw(3, size, size, channels), draw(*kernel_size, channels, 5, seed=1)
     check_gradients(
         lambda x, kernel: convolution(x, kernel, stride), lambda x, kernel: plain(x, kernel, stride), x, kernel
     )
@@ -103,12 +107,15 @@ def test_pools_and_depthwise_convolutions_by_hand(stride):
     x = draw(2, 6, 6, 3) - 5  # negative: a maximum must not see zeros beyond the border
     padded = np.pad(np.asarray(x), ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=np.nan)
     kernel = draw(3, 3, 1, 3, seed=1)
-    found = average_pool_3x3(x, stride), max_pool_3x3(x, stride), depthwise_convolution(x, kernel, stride, 2)
+    found = average_pool_3x3(x, stride), max_pool(x, 3, stride), depthwise_convolution(x, kernel, stride, 2)
+    found = *found, max_pool(x, 5, stride)
     for image, row, column in [(0, 0, 0), (1, 2, 1), (0, 6 // stride - 1, 1)]:
         i, j = row * stride, column * stride
+        wide = padded[image, i : i + 5, j : j + 5]
         near = padded[image, i + 1 : i + 4, j + 1 : j + 4]
         np.testing.assert_allclose(found[0][image, row, column], np.nanmean(near, axis=(0, 1)), rtol=1e-5)
         np.testing.assert_array_equal(found[1][image, row, column], np.nanmax(near, axis=(0, 1)))
+        np.testing.assert_array_equal(found[3][image, row, column], np.nanmax(wide, axis=(0, 1)))
         spread = np.nan_to_num(padded[image, i : i + 5 : 2, j : j + 5 : 2])
         expected = (spread * np.asarray(kernel)[:, :, 0]).sum(axis=(0, 1))
         np.testing.assert_allclose(found[2][image, row, column], expected, rtol=1e-4, atol=1e-5)

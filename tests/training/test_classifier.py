@@ -16,17 +16,22 @@ import pytest
 from linear_network import linear_network
 
 from cenas_jax.nets import (
+    DartsNetworkConfig,
     MobileConfig,
     NasBench101Config,
     NasBench201Config,
+    darts_supernet,
     mobile_supernet,
     nas_bench_101_supernet,
     nas_bench_201_candidate,
     nas_bench_201_supernet,
+    nasnet_supernet,
 )
+from cenas_jax.spaces.darts import darts
 from cenas_jax.spaces.mobile import Stage, mobile
 from cenas_jax.spaces.nas_bench_101 import nas_bench_101
 from cenas_jax.spaces.nas_bench_201 import nas_bench_201
+from cenas_jax.spaces.nasnet import NasNetConfig, nasnet
 from cenas_jax.training.classifier import TrainingConfig, classifier
 from cenas_jax.training.images import AugmentationConfig, image_set, to_device
 from cenas_jax.training.loop import train
@@ -248,9 +253,12 @@ def test_a_candidate_paused_in_one_process_and_resumed_in_another_has_the_same_b
 STAGES = (Stage(1, (1, 2), (4, 8)), Stage(2, (1, 2, 3), (6, 8)))
 MOBILE = MobileConfig(resolutions=(6, 7, 8), stages=STAGES, stem=4, head=8, num_classes=3)
 NAS_BENCH_101 = NasBench101Config(channels=3, modules=1, num_classes=3, image_size=8)
+CELLS = NasNetConfig(cells=(5, 8), channels=(2, 4), num_classes=3, image_size=8)
 SUPERNETS = {
     "nas-bench-201": (nas_bench_201_supernet(SMALL), nas_bench_201()),
     "nas-bench-101": (nas_bench_101_supernet(NAS_BENCH_101), nas_bench_101(NAS_BENCH_101)),
+    "darts": (darts_supernet(DartsNetworkConfig(cells=3, channels=2, num_classes=3)), darts()),
+    "nasnet": (nasnet_supernet(CELLS), nasnet(CELLS)),
     "mobile": (mobile_supernet(MOBILE), mobile(MOBILE)),
 }
 

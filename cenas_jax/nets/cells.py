@@ -1,0 +1,458 @@
+"""Networks of normal and reduction cells, as DARTS (Liu et al., ICLR 2019) has them: what those of all spaces share.
+
+What they are made of is in `spaces/cell_costs.py`. The equal cells of a stage are one scan over their weights; the
+first ones of a stage differ from them in what they read. A network of free size is the largest one: of every width the
+leading channels are in use, and the others are zero; cells beyond the number hand on what they were given.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from cenas_jax.nets.base import Network
+from cenas_jax.nets.operations import (
+    Mode,
+    Statistics,
+    average_pool_3x3,
+    batch_statistics,
+    check_halved_twice,
+    convolution,
+    depthwise_convolution,
+    max_pool,
+    normalise,
+    updated,
+)
+from cenas_jax.spaces.cell_costs import reduction_cells
+
+INPUTS = 2
+Edge = tuple[int, ...]
+"""Source and target in a cell, of which 0 and 1 are its inputs; then 1 for a second one of the same operation."""
+Fixed = tuple[tuple[Edge, str], ...]
+"""A cell's edges with their operations."""
+
+
+@dataclass(frozen=True)
+class CellNetworkConfig:
+    """Size of the network (of one of free size: the largest), and what its normalisations are."""
+
+    nodes: int
+    cells: int
+    channels: int
+    num_classes: int
+    affine: bool
+    pool_norm: bool = False
+    auxiliary: bool = False
+
+
+class Size(NamedTuple):
+    """How much of a network of free size is in use."""
+
+    stages: Int[Array, "3"]
+    """Cells, as `stage_lengths` has them."""
+    channels: Int[Array, ""]
+
+
+class Given(NamedTuple):
+    """What all cells of a kind and a width are given beside their inputs."""
+
+    path: Any
+    """The architecture, as the supernet's cell reads it; None in a candidate."""
+    leading: Int[Array, ""] | None
+    """Channels in use; None where all are."""
+    momentum: Float[Array, ""] | float
+    drop: Float[Array, ""] | float | None = None
+    """Probability of an operation's output to be dropped; None: there is nothing to draw."""
+
+
+def check_codes(space: str, num_choices: tuple[int, ...], codes: tuple[int, ...]) -> None:
+    found, counts = np.asarray(codes), np.asarray(num_choices)
+    if found.shape != counts.shape or not np.all((found >= 0) & (found < counts)):
+        raise ValueError(f"codes of space {space!r} are {len(counts)} integers within their choices, not {codes}")
+
+
+class Group(NamedTuple):
+    """A cell, or the equal cells that are one scan."""
+
+    place: int
+    """Of the first cell in the network."""
+    length: int | None
+    """Cells of the scan; None for a cell that is none."""
+    stage: int
+    index: int
+    """Of the first cell in its stage; the second and third stage begin with the cell that reduces."""
+    after_reduction: bool
+
+    @property
+    def reduces(self) -> bool:
+        return self.stage > 0 and self.index == 0
+
+
+def stage_lengths(cells: int) -> tuple[int, int, int]:
+    """Cells of the three stages, each with the reduction that it begins with."""
+    first, second = reduction_cells(cells)
+    return first, second - first, cells - second
+
+
+def cell_groups(cells: int, equal_from: int = INPUTS) -> list[Group]:
+    """The cells in order. Those before `equal_from` read the stem, which has another width than cells have."""
+    starts = (0, *reduction_cells(cells))
+    ends, place, groups = (*starts[1:], cells), 0, []
+    while place < cells:
+        stage = sum(place >= start for start in starts) - 1
+        after = place - 1 in starts[1:]
+        equal = place >= equal_from and place not in starts[1:] and not after
+        length = ends[stage] - place if equal else None
+        groups.append(Group(place, length, stage, place - starts[stage], after))
+        place += length or 1
+    return groups
+
+
+def supernet(
+    config: CellNetworkConfig,
+    cell: "type[Cell]",
+    read: Callable[[Int[Array, " d"]], tuple[Any, Size | None]],
+    entries: int,
+) -> Network:
+    """The network whose `apply(variables, images, codes, mode, momentum=0.1)` takes the architecture as data.
+
+    In mode `train` it takes two things more. With `key` and `drop`, what an operation other than the identity puts out
+    is zero for an image with probability `drop`, and else divided by the rest (Larsson et al., FractalNet, ICLR 2017;
+    as DARTS trains). With `auxiliary=True` the logits are a pair, those of the network and of its auxiliary head;
+    `ValueError` where it has none.
+
+    Args:
+        cell: its `sums` read the path.
+        read: of the codes, the path of both kinds of cells (arrays of leading axis 2) and the size, None where fixed.
+        entries: of the codes.
+    """
+    return _network(config, cell, None, read, jnp.zeros(entries, jnp.int32))
+
+
+def candidate(config: CellNetworkConfig, fixed: tuple[Fixed, Fixed]) -> Network:
+    """As `supernet`, of a normal and a reduction cell alone: `apply(variables, images, mode, momentum=0.1)`."""
+    network = _network(config, Cell, fixed, lambda codes: (None, None), None)
+
+    def apply(variables, images, *how, **recipe):
+        return network.apply(variables, images, None, *how, **recipe)
+
+    return Network(network.init, apply)
+
+
+def _network(config: CellNetworkConfig, cell: "type[Cell]", fixed, read: Callable, example) -> Network:
+    def init(key, images: Float[Array, "n h w c"]):
+        _check_size(config, images)
+        return _Network(config, cell, fixed, "running").init(key, images, *read(example), 0.1, None)
+
+    def apply(
+        variables,
+        images: Float[Array, "n h w c"],
+        codes: Int[Array, " d"] | None,
+        mode: Mode,
+        momentum=0.1,
+        key: Key[Array, ""] | None = None,
+        drop: Float[Array, ""] | float = 0.0,
+        auxiliary: bool = False,
+    ):
+        _check_size(config, images)
+        if mode != "train" and (auxiliary or key is not None):
+            raise ValueError(f"mode {mode!r}: paths are dropped and the auxiliary head is read in mode 'train' alone")
+        if auxiliary and not config.auxiliary:
+            raise ValueError("the network has no auxiliary head: give its config auxiliary=True")
+        how = momentum, None if key is None else drop
+        module, rngs = _Network(config, cell, fixed, mode, auxiliary), {} if key is None else {"paths": key}
+        logits, changed = module.apply(variables, images, *read(codes), *how, mutable=["statistics"], rngs=rngs)
+        return logits, changed["statistics"]
+
+    return Network(init, apply)
+
+
+def _check_size(config: CellNetworkConfig, images) -> None:
+    check_halved_twice(images)
+    height, width = images.shape[1:3]
+    if config.auxiliary and (height, width) != (32, 32):
+        raise ValueError(f"images of {height} x {width}: the auxiliary head is one for images of 32 x 32")
+
+
+def edge_name(edge: Edge, operation: str) -> str:
+    return "_".join(("edge", *map(str, edge), operation))
+
+
+class Part(NamedTuple):
+    """A part of an operation: what it computes before its normalisation, from `kernels` of these shapes."""
+
+    compute: Callable
+    """`(x, kernels, stride) -> y`."""
+    kernels: tuple[tuple[int, ...], ...]
+    affine: bool = True
+
+
+def _plain(size: int, inputs: int, features: int, active: bool = True) -> Part:
+    def compute(x, kernels, stride):
+        return convolution(nn.relu(x) if active else x, kernels[0], stride)
+
+    return Part(compute, ((size, size, inputs, features),))
+
+
+def _whole(size: int, inputs: int, features: int) -> Part:
+    """A convolution as large as the image, without padding."""
+
+    def compute(x, kernels, stride):
+        return jnp.einsum("nijc,ijcf->nf", nn.relu(x), kernels[0])[:, None, None, :]
+
+    return Part(compute, ((size, size, inputs, features),))
+
+
+def _crossed(size: int, channels: int, leading) -> Part:
+    """A convolution along rows, then one along columns."""
+
+    def compute(x, kernels, stride):
+        along_rows, along_columns = kernels
+        if leading is not None:  # no normalisation between them leaves out the other channels
+            along_rows = jnp.where(in_use(channels, leading)[None, None, None, :], along_rows, 0)
+        return convolution(convolution(nn.relu(x), along_rows, (1, stride)), along_columns, (stride, 1))
+
+    return Part(compute, ((1, size, channels, channels), (size, 1, channels, channels)))
+
+
+def _depthwise(size: int, channels: int, dilation: int = 1) -> Part:
+    def compute(x, kernels, stride):
+        return convolution(depthwise_convolution(nn.relu(x), kernels[0], stride, dilation), kernels[1])
+
+    return Part(compute, ((size, size, 1, channels), (1, 1, channels, channels)))
+
+
+def _halving(inputs: int, features: int, leading=None) -> Part:
+    """DARTS' factorised reduction: half of the channels from the even pixels, half from the odd ones."""
+
+    def compute(x, kernels, stride):
+        x = nn.relu(x)
+        even, odd = convolution(x[:, ::2, ::2], kernels[0]), convolution(x[:, 1::2, 1::2], kernels[1])
+        if leading is None:
+            return jnp.concatenate((even, odd), axis=-1)
+        # Each half's leading channels: those in use are the leading ones of both together.
+        return jax.lax.dynamic_update_slice_in_dim(jnp.concatenate((even, odd), axis=-1), odd, leading // 2, axis=3)
+
+    return Part(compute, ((1, 1, inputs, features // 2),) * 2)
+
+
+def operation_parts(name: str, channels: int, stride: int, pool_norm: bool, leading=None) -> list[Part] | Callable:
+    """Of an operation of `spaces/cell_costs.py`; `(x) -> y` where it has no weights and no normalisation."""
+    kind, _, text = name.rpartition("_")
+    size = int(text[0]) if text[0].isdigit() else 0
+    match kind:
+        case "skip":
+            return [_halving(channels, channels, leading)] if stride == 2 else lambda x: x
+        case "sep_conv":
+            return [_depthwise(size, channels)] * 2
+        case "dil_conv":
+            return [_depthwise(size, channels, 2)]
+        case "conv":
+            return [_plain(size, channels, channels)]
+        case "conv_1x3" | "conv_1x7":
+            return [_crossed(int(kind[-1]), channels, leading)]
+
+    def pool(x):
+        return max_pool(x, size, stride) if kind == "max_pool" else average_pool_3x3(x, stride)
+
+    return [Part(lambda x, *_: pool(x), (), False)] if pool_norm else pool
+
+
+def is_identity(operation: str, stride: int) -> bool:
+    return operation == "skip_connect" and stride == 1
+
+
+def dropped(key: Key[Array, ""], y: Float[Array, "n h w c"], drop: Float[Array, ""] | float):
+    """Zero for an image with probability `drop`; what is left is scaled so that the mean stays."""
+    kept = jax.random.bernoulli(key, 1 - drop, (y.shape[0], 1, 1, 1))
+    return y * jnp.where(kept, 1 / (1 - drop), 0.0).astype(y.dtype)
+
+
+def in_use(channels: int, leading: Int[Array, ""] | None) -> Bool[Array, " c"]:
+    return jnp.arange(channels) < (channels if leading is None else leading)
+
+
+class Norm(nn.Module):
+    """The weights of a part and of its normalisation, or of `rows` such parts. They are handed out, so that a branch
+    can compute with them: Flax's modules cannot be called in one."""
+
+    kernels: tuple[tuple[int, ...], ...]
+    features: int
+    affine: bool
+    rows: tuple[int, ...] = ()
+
+    def setup(self):
+        rows, features = self.rows, (*self.rows, self.features)
+        he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal", batch_axis=range(len(rows)))
+        self.weights = [
+            self.param(f"kernel_{place}", he_normal, (*rows, *shape)) for place, shape in enumerate(self.kernels)
+        ]
+        if self.affine:
+            self.scale = self.param("scale", nn.initializers.ones, features)
+            self.shift = self.param("shift", nn.initializers.zeros, features)
+        start = Statistics(jnp.zeros(features), jnp.ones(features))
+        self.running = self.variable("statistics", "running", lambda: start)
+
+    def arrays(self, rows=None):
+        """Weights, scale and shift, running statistics; of these rows, of others than there are as of the last."""
+        found = self.weights, (self.scale, self.shift) if self.affine else (), self.running.value
+        return found if rows is None else _gathered(found, rows)
+
+    def keep(self, batch: Statistics, count: int, momentum, used: Bool[Array, "*c"] | bool = True, rows=None):
+        """What `updated` says, of these rows; others than there are have no effect."""
+        running = self.running.value
+        if rows is None:
+            self.running.value = updated(running, batch, count, momentum, used)
+            return
+        new = updated(_gathered(running, rows), batch, count, momentum, used)
+        self.running.value = jax.tree.map(lambda old, own: old.at[rows].set(own, mode="drop"), running, new)
+
+
+def _gathered(arrays, rows):
+    return jax.tree.map(lambda array: array.at[rows].get(mode="clip"), arrays)
+
+
+def computed(x, part: Part, arrays, stride: int, mode: Mode, leading=None):
+    """A part with its normalisation, zero where channels are not in use; the statistics that normalised."""
+    weights, affine, running = arrays
+    y = part.compute(x, [kernel.astype(x.dtype) for kernel in weights], stride)
+    statistics = running if mode == "running" else batch_statistics(y)
+    if leading is not None:
+        used, (scale, shift) = in_use(y.shape[-1], leading), affine or (1.0, 0.0)
+        affine = jnp.where(used, scale, 0.0), jnp.where(used, shift, 0.0)
+    return normalise(y, statistics, *affine), statistics
+
+
+class _Network(nn.Module):
+    config: CellNetworkConfig
+    cell: "type[Cell]"
+    fixed: tuple[Fixed, Fixed] | None
+    mode: Mode
+    auxiliary: bool = False
+
+    @nn.compact
+    def __call__(self, images, path, size: Size | None, momentum, drop):
+        config = self.config
+        stem = _plain(3, images.shape[-1], 3 * config.channels, active=False)
+        x = _single(self, "stem", images, stem, Given(None, None if size is None else 3 * size.channels, momentum))
+        if size is not None:  # as wide as what cells put out: after a stage of one cell the next one reads the stem
+            x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, (config.nodes - 3) * config.channels)))
+        carry, auxiliary = (x, x), None
+        for group in cell_groups(config.cells, INPUTS if size is None else 0):
+            times = 2**group.stage
+            own = jax.tree.map(lambda kinds, reduces=group.reduces: kinds[int(reduces)], path)
+            given = Given(own, None if size is None else size.channels * times, momentum, drop)
+            fixed = self.fixed[group.reduces] if self.fixed else ()
+            how = config, config.channels * times, group.reduces, group.after_reduction, self.mode, fixed
+            if group.length is None:
+                carry, _ = self.cell(*how, name=f"cell_{group.place}")(carry, given, None)
+            else:
+                numbers = group.index + jnp.arange(group.length)
+                used = None if size is None else numbers < size.stages[group.stage]
+                cells = nn.scan(
+                    self.cell,
+                    variable_axes={"params": 0, "statistics": 0},
+                    split_rngs={"params": True, "paths": True},
+                    in_axes=(nn.broadcast, 0),  # pyright: ignore[reportArgumentType]
+                    length=group.length,
+                )
+                carry, _ = cells(*how, name=f"cell_{group.place}")(carry, given, used)
+            if group.stage == 2 and group.reduces and (self.auxiliary or config.auxiliary and self.is_initializing()):
+                auxiliary = self._auxiliary_head(carry[1], momentum)
+        logits = nn.Dense(config.num_classes, name="head")(carry[1].mean(axis=(1, 2)).astype(jnp.float32))
+        return (logits, auxiliary) if self.auxiliary else logits
+
+    def _auxiliary_head(self, x, momentum):
+        """DARTS' for CIFAR, at two thirds of the cells, of an image of 8 x 8 pixels."""
+        given, x = Given(None, None, momentum), nn.relu(x)
+        means = [x[:, i : i + 5, j : j + 5].mean(axis=(1, 2)) for i in (0, 3) for j in (0, 3)]
+        x = jnp.stack(means, axis=1).reshape(x.shape[0], 2, 2, x.shape[-1])
+        x = _single(self, "auxiliary_first", x, _plain(1, x.shape[-1], 128, active=False), given)
+        x = _single(self, "auxiliary_second", x, _whole(2, 128, 768), given)
+        return nn.Dense(self.config.num_classes, name="auxiliary_head")(nn.relu(x)[:, 0, 0].astype(jnp.float32))
+
+
+def _single(module, name: str, x, part: Part, given: Given, used: Bool[Array, ""] | bool = True):
+    """A part that is always there."""
+    features = sum(shape[-1] for shape in part.kernels)
+    norm = Norm(part.kernels, features, module.config.affine, name=name)
+    y, statistics = computed(x, part, norm.arrays(), 1, module.mode, given.leading)
+    if module.mode == "train":
+        if given.leading is not None:
+            used = used & in_use(features, given.leading)
+        norm.keep(statistics, y.size // features, given.momentum, used)
+    return y
+
+
+class Cell(nn.Module):
+    """A candidate's. A supernet's has `sums` of its own."""
+
+    config: CellNetworkConfig
+    width: int
+    reduces: bool
+    after_reduction: bool
+    mode: Mode
+    fixed: Fixed = ()
+
+    @nn.compact
+    def __call__(self, carry, given: Given, used):
+        """`used`: whether the network has this cell; None where it always has."""
+        before, last = carry
+        shape, present = (before.shape[-1], self.width), True if used is None else used
+        first = _halving(*shape, given.leading) if self.after_reduction else _plain(1, *shape)
+        second = _plain(1, last.shape[-1], self.width)
+        inputs = [
+            _single(self, "first", before, first, given, present),
+            _single(self, "second", last, second, given, present),
+        ]
+        new = last, jnp.concatenate(self.sums(inputs, given, present), axis=-1)
+        return (new if used is None else jax.tree.map(lambda x, y: jnp.where(used, x, y), new, carry)), None
+
+    def sums(self, inputs: list, given: Given, used) -> list:
+        """What every node puts out."""
+        states = list(inputs)
+        for node in range(INPUTS, INPUTS + self.config.nodes):
+            found = [self._edge(*choice, states, given) for choice in self.fixed if choice[0][1] == node]
+            states.append(sum(found[1:], start=found[0]))
+        return states[INPUTS:]
+
+    def _edge(self, edge: Edge, operation: str, states, given: Given):
+        stride = self.stride(edge)
+        parts = operation_parts(operation, self.width, stride, self.config.pool_norm)
+        norms = self.norms(edge_name(edge, operation), parts)
+        y, statistics = self.branch(parts, stride)(states[edge[0]], [norm.arrays() for norm in norms])
+        if self.mode == "train":
+            for norm, batch in zip(norms, statistics, strict=False):
+                norm.keep(batch, y.size // self.width, given.momentum)
+        if given.drop is None or is_identity(operation, stride):
+            return y
+        return dropped(self.make_rng("paths"), y, given.drop)
+
+    def stride(self, edge: Edge) -> int:
+        return 2 if self.reduces and edge[0] < INPUTS else 1
+
+    def norms(self, name: str, parts: list[Part] | Callable, rows: tuple[int, ...] = ()) -> list[Norm]:
+        return [
+            Norm(part.kernels, self.width, part.affine and self.config.affine, rows, name=f"{name}_{place}")
+            for place, part in enumerate(parts if isinstance(parts, list) else ())
+        ]
+
+    def branch(self, parts: list[Part] | Callable, stride: int, leading=None) -> Callable:
+        """`(x, arrays of every part) -> (y, statistics)`, the latter of as many parts as any operation has."""
+        unused = Statistics(jnp.zeros(self.width), jnp.ones(self.width))
+
+        def run(x, arrays):
+            if not isinstance(parts, list):
+                return parts(x), (unused, unused)
+            statistics = []
+            for place, (part, weights) in enumerate(zip(parts, arrays, strict=True)):
+                x, own = computed(x, part, weights, 1 if place else stride, self.mode, leading)
+                statistics.append(own)
+            return x, (*statistics, *[unused] * (2 - len(statistics)))
+
+        return run
