@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from cell_networks import filled
 from compiling import jit_convolutions
 from test_classifier import CONFIG, KEY, equal, synthetic
 
@@ -53,7 +54,8 @@ def test_parameters_of_the_auxiliary_head():
     assert counts == [3_349_342, 3_349_342 + 73_728 + 256 + 393_216 + 1536 + 7690]
 
 
-def test_the_auxiliary_loss_is_added_in_training_alone():
+def test_the_auxiliary_loss_is_added_in_training_alone(monkeypatch):
+    monkeypatch.setattr(jax, "jit", jit_convolutions)
     network = darts_candidate(dataclasses.replace(TINY, auxiliary=True), SKIPS)
     config = TrainingConfig(steps=1, chunk_steps=1, batch=8, auxiliary_weight=0.4)
     program, (data, values) = classifier(network, config, optimiser=optax.sgd(0.1)), images(size=32)
@@ -115,7 +117,7 @@ def test_supernets_drop_paths_too(name):
     else:
         network, size = nasnet_supernet(NasNetConfig((3,), (2,), num_classes=3, image_size=8)), (0, 0)
         operations, nodes = NASNET, 5
-    variables = jax.jit(network.init)(KEY, values)
+    variables = filled(jax.eval_shape(network.init, KEY, values))
     applies = []
     for choice in ("max_pool_3x3", "skip_connect"):
         codes = jnp.asarray((*everywhere(operations, choice, nodes), *size), jnp.int32)
@@ -123,6 +125,7 @@ def test_supernets_drop_paths_too(name):
     check_drops(applies)
 
 
+@pytest.mark.slow
 def test_a_resumed_training_that_drops_paths_ends_with_the_same_bits(tmp_path):
     config = dataclasses.replace(CONFIG, steps=6, chunk_steps=2, drop_path=0.5)
     program, (data, _) = classifier(darts_candidate(TINY, SKIPS), config), images(30)

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from cell_networks import filled
+from compiling import jit_convolutions
 from linear_network import linear_network
 
 from cenas_jax.nets import (
@@ -265,12 +267,12 @@ SUPERNETS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SUPERNETS)
-def test_a_thousand_architectures_are_one_compilation(name):
+def test_a_thousand_architectures_are_one_compilation(name, monkeypatch):
+    monkeypatch.setattr(jax, "jit", jit_convolutions)  # hundreds of branches
     net, space = SUPERNETS[name]
     config = dataclasses.replace(CONFIG, steps=1, chunk_steps=1, warm_up_steps=0)
     by_code, data = classifier(net, config, given_path), synthetic(8, size=8)
-    start = by_code.init(KEY, data).variables
-    changed = []
+    start, changed = filled(jax.eval_shape(by_code.init, KEY, data).variables), []
     for codes in space.sample(jax.random.key(1), 1000):
         state, info = by_code.train_chunk(by_code.restart(start), KEY, data, codes)
         assert np.isfinite(info.loss).all() and not info.failed.any()
