@@ -45,7 +45,7 @@ def mobile_candidate(config: MobileConfig, codes: tuple[int, ...]) -> Network:
     counts = mobile(config).num_choices
     if len(codes) != len(counts) or not all(0 <= code < count for code, count in zip(codes, counts, strict=True)):
         raise ValueError(f"codes of space 'mobile' are {len(counts)} integers within their choices, not {codes}")
-    network = _network(config, _architecture(config, codes))
+    network = _network(config, _architecture(config, tuple(map(int, codes))))
     return Network(network.init, lambda variables, images, *how: network.apply(variables, images, None, *how))
 
 
@@ -204,7 +204,7 @@ class _Block(nn.Module):
 
     @nn.compact
     def __call__(self, x, place, traced, momentum):
-        """`place` within the stage is None in the first block, which is always there."""
+        """`place` within the stage is None for the first block, which is always there; `traced` in a candidate."""
         choice: Any = self.fixed if traced is None else traced
         inside = self.inputs * (max(EXPANSIONS) if self.fixed is None else self.fixed.expansion)
         kernel_size = KERNELS[-1] if self.fixed is None else KERNELS[self.fixed.kernel]
@@ -258,11 +258,8 @@ class _Block(nn.Module):
         y = _where(choice.squeezes == 1, excited, lambda y: y, nn.silu(y))
         y, projected = conv_norm(y, arrays["project"], self.mode, channels=choice.width, side=choice.after)
         if self.stride == 1:
-
-            def shortcut(x):
-                return _with_channels(x, self.width)
-
-            y += _where(choice.inputs == choice.width, shortcut, lambda x: jnp.zeros_like(y), x)
+            equal = choice.inputs == choice.width
+            y += _where(equal, lambda x: _with_channels(x, self.width), lambda x: jnp.zeros_like(y), x)
         return y, (expanded, depthwise, projected)
 
 

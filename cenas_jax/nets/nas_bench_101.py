@@ -35,6 +35,7 @@ def nas_bench_101_supernet(config: NasBench101Config) -> Network:
     `init(key, images) -> variables` and `apply(variables, images, codes, mode, momentum=0.1) -> (logits, statistics)`,
     all as `nas_bench_201_supernet` has them; images may be of another size than the config's. A vertex has the leading
     channels of weights for the module's whole width; those beyond are zero, and their statistics stay as they were.
+    Graphs with more edges than are valid are computed too; a module is zero where no path joins input and output.
     """
     return _network(config, None)
 

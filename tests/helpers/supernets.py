@@ -21,9 +21,9 @@ def filled(supernet: Network, images):
     shapes, random = jax.eval_shape(supernet.init, jax.random.key(0), images), np.random.default_rng(1)
 
     def fill(path, leaf):
-        fan = np.prod(leaf.shape[-4:-1]) if path[-1].key == "kernel" else 4.0
+        fan = np.prod(leaf.shape[-4:-1]) if path[-1].key == "kernel" else 16.0
         centre = 1.0 if path[-1].key == "scale" else 0.0
-        return jnp.asarray(centre + random.standard_normal(leaf.shape) * fan**-0.5, jnp.float32)
+        return jnp.asarray(centre + random.standard_normal(leaf.shape) * (2 / fan) ** 0.5, jnp.float32)
 
     params = jax.tree.map_with_path(fill, shapes["params"])
     statistics = jax.tree.map(
@@ -33,13 +33,25 @@ def filled(supernet: Network, images):
 
 
 def compiled(supernet: Network, images):
-    """`(mode) -> program`, of `(variables, codes)`: one a mode, for every architecture."""
+    """`(mode) -> program`, of `(variables, codes, momentum)`: one a mode, for every architecture."""
 
     @functools.cache
     def program(mode: str):
-        return jit_convolutions(lambda variables, codes: supernet.apply(variables, images, codes, mode))
+        return jit_convolutions(
+            lambda variables, codes, momentum=0.1: supernet.apply(variables, images, codes, mode, momentum)
+        )
 
     return program
+
+
+def recalibrated(applied, variables, codes):
+    """With the statistics of the architecture's own batch: by others nothing of an image may reach the logits."""
+    return variables | {"statistics": applied("train")(variables, codes, 1.0)[1]}
+
+
+def assert_images_tell(logits):
+    """Networks that do not see their images would be equal for nothing."""
+    assert np.ptp(logits, axis=0).max() > 0.1
 
 
 def assert_only_the_path_changes(supernet: Network, codes: tuple[int, ...], images, inherited):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiling import jit_convolutions
-from supernets import assert_only_the_path_changes, compiled, filled, parameters
+from supernets import assert_images_tell, assert_only_the_path_changes, compiled, filled, parameters, recalibrated
 
 from cenas_jax.nets.mobile import mobile_candidate, mobile_inherited, mobile_supernet
 from cenas_jax.spaces import space
@@ -64,15 +64,18 @@ def test_logits_and_statistics_equal_pytorch_in_one_compilation(applied, variabl
 
     apply = applied(mode)
     for row in [*CODES, *random_codes(8)]:
-        logits, statistics = apply(variables, jnp.asarray(row, jnp.int32))
+        codes = jnp.asarray(row, jnp.int32)
+        known = recalibrated(applied, variables, codes) if mode == "running" else variables
+        logits, statistics = apply(known, codes, 0.1)
         strides = [stage.stride for stage in STAGES]
         model = TorchMobile(SPACE.to_string(np.asarray(row)), SMALL.num_classes, SMALL.stem, SMALL.head, strides)
-        model.load(jax.tree.map(np.asarray, mobile_inherited(SMALL, variables, row)))
+        model.load(jax.tree.map(np.asarray, mobile_inherited(SMALL, known, row)))
         with torch.no_grad():
             model.train(mode == "train")
             expected = model(resized(IMAGES, model.resolution)).numpy()
+        assert_images_tell(expected)
         np.testing.assert_allclose(logits, expected, atol=1e-4 * max(1.0, np.abs(expected).max()))
-        after = mobile_inherited(SMALL, variables | {"statistics": statistics}, row)
+        after = mobile_inherited(SMALL, known | {"statistics": statistics}, row)
         for norm, own in model.norms(jax.tree.map(np.asarray, after)):
             np.testing.assert_allclose(own["running"][0], norm.running_mean, rtol=1e-4, atol=1e-4)
             np.testing.assert_allclose(own["running"][1], norm.running_var, rtol=1e-4, atol=1e-4)
@@ -83,11 +86,14 @@ def test_logits_and_statistics_equal_pytorch_in_one_compilation(applied, variabl
 def test_a_candidate_with_inherited_weights_is_the_supernet_on_its_path(applied, variables, count):
     for mode in ("running", "batch") if count > 1 else ("running",):
         for row in random_codes(count, seed=1):
-            candidate, own = mobile_candidate(SMALL, row), mobile_inherited(SMALL, variables, row)
+            codes = jnp.asarray(row, jnp.int32)
+            known = recalibrated(applied, variables, codes)
+            candidate, own = mobile_candidate(SMALL, row), mobile_inherited(SMALL, known, row)
             alone, kept = jit_convolutions(lambda own, net=candidate, mode=mode: net.apply(own, IMAGES, mode))(own)
-            shared, statistics = applied(mode)(variables, jnp.asarray(row, jnp.int32))
+            shared, statistics = applied(mode)(known, codes, 0.1)
+            assert_images_tell(shared)
             np.testing.assert_allclose(alone, shared, atol=1e-5 * max(1.0, np.abs(shared).max()))
-            for after, before in ((kept, own), (statistics, variables)):
+            for after, before in ((kept, own), (statistics, known)):
                 jax.tree.map(np.testing.assert_array_equal, after, before["statistics"])  # nothing is kept
         assert applied(mode)._cache_size() == 1
 
@@ -96,9 +102,10 @@ def test_images_of_the_resolution_itself_stay_as_they_are(variables):
     """On a canvas of 16 x 16 as alone."""
     supernet, row = mobile_supernet(SMALL), CODES[1]
     small = IMAGES[:, :9, :9]
-    shared, _ = jit_convolutions(lambda codes: supernet.apply(variables, small, codes, "running"))(jnp.asarray(row))
+    shared, _ = jit_convolutions(lambda codes: supernet.apply(variables, small, codes, "batch"))(jnp.asarray(row))
     candidate, own = mobile_candidate(SMALL, row), mobile_inherited(SMALL, variables, row)
-    alone, _ = jit_convolutions(lambda own: candidate.apply(own, small, "running"))(own)
+    alone, _ = jit_convolutions(lambda own: candidate.apply(own, small, "batch"))(own)
+    assert_images_tell(alone)
     np.testing.assert_allclose(alone, shared, atol=1e-5 * max(1.0, np.abs(shared).max()))
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compiling import jit_convolutions
-from supernets import assert_only_the_path_changes, compiled, filled, parameters
+from supernets import assert_images_tell, assert_only_the_path_changes, compiled, filled, parameters, recalibrated
 
 from cenas_jax.nets.nas_bench_101 import nas_bench_101_candidate, nas_bench_101_inherited, nas_bench_101_supernet
 from cenas_jax.spaces.nas_bench_101 import NasBench101Config, nas_bench_101
@@ -15,7 +15,7 @@ from cenas_jax.spaces.nas_bench_101_graphs import EDGES, INNER
 
 # Five channels are divided among two to five vertices with remainders.
 SMALL = NasBench101Config(channels=5, modules=1, num_classes=3, image_size=8)
-SIZES = [SMALL, pytest.param(dataclasses.replace(SMALL, modules=3), marks=pytest.mark.slow)]
+SIZES = [SMALL, pytest.param(dataclasses.replace(SMALL, modules=2), marks=pytest.mark.slow)]
 SPACE = nas_bench_101(SMALL)
 IMAGES = jnp.asarray(np.random.default_rng(0).standard_normal((4, 8, 8, 3)), jnp.float32)
 
@@ -66,14 +66,17 @@ def test_logits_and_statistics_equal_pytorch_in_one_compilation(config, applied,
 
     apply = applied(mode)
     for row in [README_CELL, LARGEST, ALONE, WIDE, *random_codes(8)]:
-        logits, statistics = apply(variables, jnp.asarray(row, jnp.int32))
+        codes = jnp.asarray(row, jnp.int32)
+        known = recalibrated(applied, variables, codes) if mode == "running" else variables
+        logits, statistics = apply(known, codes, 0.1)
         model = TorchNasBench101(SPACE.to_string(np.asarray(row)), config.channels, config.modules, config.num_classes)
-        model.load(jax.tree.map(np.asarray, nas_bench_101_inherited(config, variables, row)))
+        model.load(jax.tree.map(np.asarray, nas_bench_101_inherited(config, known, row)))
         with torch.no_grad():
             model.train(mode == "train")
             expected = model(torch.from_numpy(np.array(IMAGES.transpose(0, 3, 1, 2)))).numpy()
+        assert_images_tell(expected)
         np.testing.assert_allclose(logits, expected, atol=1e-4 * max(1.0, np.abs(expected).max()))
-        after = nas_bench_101_inherited(config, variables | {"statistics": statistics}, row)
+        after = nas_bench_101_inherited(config, known | {"statistics": statistics}, row)
         for unit, _, own in model.units(jax.tree.map(np.asarray, after)):
             np.testing.assert_allclose(own["running"][0], unit.norm.running_mean, rtol=1e-4, atol=1e-4)
             np.testing.assert_allclose(own["running"][1], unit.norm.running_var, rtol=1e-4, atol=1e-4)
@@ -82,13 +85,18 @@ def test_logits_and_statistics_equal_pytorch_in_one_compilation(config, applied,
 
 @pytest.mark.parametrize("count", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_candidate_with_inherited_weights_is_the_supernet_on_its_path(config, applied, variables, count):
+    # Modules in a row enlarge rounding: with six, a part in 1e7 of the images moves the logits by up to 3e-5.
+    tolerance = 1e-5 if config == SMALL else 1e-4
     for mode in ("running", "batch") if count > 1 else ("running",):
         for row in random_codes(count, seed=1):
-            candidate, own = nas_bench_101_candidate(config, row), nas_bench_101_inherited(config, variables, row)
+            codes = jnp.asarray(row, jnp.int32)
+            known = recalibrated(applied, variables, codes)
+            candidate, own = nas_bench_101_candidate(config, row), nas_bench_101_inherited(config, known, row)
             alone, kept = jit_convolutions(lambda own, net=candidate, mode=mode: net.apply(own, IMAGES, mode))(own)
-            shared, statistics = applied(mode)(variables, jnp.asarray(row, jnp.int32))
-            np.testing.assert_allclose(alone, shared, atol=1e-5 * max(1.0, np.abs(shared).max()))
-            for after, before in ((kept, own), (statistics, variables)):
+            shared, statistics = applied(mode)(known, codes, 0.1)
+            assert_images_tell(shared)
+            np.testing.assert_allclose(alone, shared, atol=tolerance * max(1.0, np.abs(shared).max()))
+            for after, before in ((kept, own), (statistics, known)):
                 jax.tree.map(np.testing.assert_array_equal, after, before["statistics"])  # nothing is kept
         assert applied(mode)._cache_size() == 1
 
