@@ -15,9 +15,9 @@ from jaxtyping import Array, Float
 from cenas_jax.forecast.base import QUANTILES, Forecaster
 from cenas_jax.forecast.baselines import mixed_intensity
 from cenas_jax.forecast.grid import DAY_H, LOWEST_G_PER_KWH
-from cenas_jax.forecast.windows import HISTORY_H, HORIZON_H, GridArrays, Window, actual_at, window_at
+from cenas_jax.forecast.windows import HISTORY_DAYS, HORIZON_H, GridArrays, Window, actual_at, window_at
 
-DAYS, WEEK_DAYS, YEAR_D = HISTORY_H // DAY_H, 7, 365.25
+WEEK_DAYS, YEAR_D = 7, 365.25
 RECENT_H = 6
 
 
@@ -157,7 +157,7 @@ def _calendar(hour):
 
 def _past_intensity(window: Window, level):
     relative = jnp.log(window.history.intensity_g_per_kwh) - level
-    days = relative.reshape(DAYS, DAY_H)
+    days = relative.reshape(HISTORY_DAYS, DAY_H)
     summary = jnp.stack([relative[-DAY_H:].mean(), level, relative[-1], relative[-RECENT_H:].mean()])
     return [_every_day(days.T), _every_day(days.mean(axis=0)), _every_hour(summary)]
 

@@ -7,9 +7,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cenas_jax.forecast.grid import DAY_H, GridRecord
-from cenas_jax.forecast.windows import HISTORY_H, HORIZON_H, KnownFuture, Window
+from cenas_jax.forecast.windows import HISTORY_DAYS, HISTORY_H, HORIZON_H, KnownFuture, Window
 
-DAYS = HISTORY_H // DAY_H
 BASE_DAYS = 2
 """Shares of the sources start from the same hour's mean over so many days."""
 RECENT_H, FADING_H = 6, (3.0, 12.0)
@@ -80,32 +79,32 @@ def features_of(window: Window, scales: Scales) -> Features:
         axis=1,
     )
     week_ago = slice(0, HORIZON_H)  # The horizon's hours, one week earlier.
-    base_share = _repeat(share[-BASE_DAYS * DAY_H :].reshape(BASE_DAYS, DAY_H, share.shape[-1]).mean(axis=0))
+    base_share = every_day(share[-BASE_DAYS * DAY_H :].reshape(BASE_DAYS, DAY_H, share.shape[-1]).mean(axis=0))
     recent_change = relative[-RECENT_H:] - relative[-RECENT_H - DAY_H : -DAY_H]
     ahead_h = jnp.arange(HORIZON_H)[:, None]
-    by_day = log_load.reshape(DAYS, DAY_H)
+    by_day = log_load.reshape(HISTORY_DAYS, DAY_H)
     columns = [
         relative[week_ago, None],
         share[week_ago] * AMPLIFY,
         log_load[week_ago, None],
         past_weather[week_ago],
-        _repeat(past_weather[-DAY_H:]),
+        every_day(past_weather[-DAY_H:]),
         calendar(window.hour + jnp.arange(HORIZON_H)),
         weather,
         weather_valid[:, None],
         forecast * AMPLIFY,
         forecast_load[:, None],
         forecast_valid[:, None],
-        _repeat(relative.reshape(DAYS, DAY_H).T),
-        _repeat(share[-DAY_H:]) * AMPLIFY,
+        every_day(relative.reshape(HISTORY_DAYS, DAY_H).T),
+        every_day(share[-DAY_H:]) * AMPLIFY,
         base_share * AMPLIFY,
-        _repeat(by_day[jnp.array([-1, 0])].T),
+        every_day(by_day[jnp.array([-1, 0])].T),
         jnp.broadcast_to(jnp.concatenate([relative[-RECENT_H:], recent_change]), (HORIZON_H, 2 * RECENT_H)),
         ahead_h / HORIZON_H,
         jnp.exp(-ahead_h / jnp.array(FADING_H)[None]),
     ]
     horizon = jnp.concatenate(columns, axis=1)
-    base = _repeat(log_intensity.reshape(DAYS, DAY_H).mean(axis=0))
+    base = every_day(log_intensity.reshape(HISTORY_DAYS, DAY_H).mean(axis=0))
     return Features(history, horizon, level, base, base_share, forecast, forecast_valid > 0)
 
 
@@ -127,7 +126,7 @@ def calendar(hours: Int[Array, " n"]) -> Float[Array, "n columns"]:
     return jnp.concatenate([jnp.stack(waves, axis=1), (weekday[:, None] == jnp.arange(7)[None]) * 1.0], axis=1)
 
 
-def _repeat(day):
+def every_day(day):
     """One day's rows for every day of the horizon."""
     return jnp.tile(day, (HORIZON_H // DAY_H,) + (1,) * (day.ndim - 1))
 

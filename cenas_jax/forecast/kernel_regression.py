@@ -14,11 +14,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cenas_jax.forecast.base import Forecaster, as_quantiles
-from cenas_jax.forecast.features import calendar
+from cenas_jax.forecast.features import calendar, every_day
 from cenas_jax.forecast.grid import DAY_H, LOWEST_G_PER_KWH
-from cenas_jax.forecast.windows import HISTORY_H, HORIZON_H, GridArrays, Window, actual_at, window_at
+from cenas_jax.forecast.windows import HISTORY_DAYS, HORIZON_H, GridArrays, Window, actual_at, window_at
 
-DAYS = HISTORY_H // DAY_H
 NEAR_H = 3
 MOST_STANDARD = 4.0
 """Standardised inputs are cut off here, so that no window is far from all others for one odd reading."""
@@ -58,7 +57,7 @@ class KernelState(NamedTuple):
 def kernel_regression(config: KernelConfig = KernelConfig()) -> Forecaster:  # noqa: B008 (frozen)
     """A point forecaster; issue hours to learn from should be of the same hour of the day as the forecasts asked for.
 
-    Unknown weather counts as average. Invalid hours are not learnt from. Takes memory for all windows learnt from, so
+    Unknown weather counts as average. Invalid hours are not learnt from, nor rows without a week of history. Takes memory for all windows learnt from, so
     give it daily ones. `ValueError` without any.
     """
 
@@ -70,7 +69,7 @@ def kernel_regression(config: KernelConfig = KernelConfig()) -> Forecaster:  # n
             actual = actual_at(grid, row)
             inputs, weight, level = _inputs(window_at(grid, row))
             target = jnp.log(jnp.maximum(actual.intensity_g_per_kwh, LOWEST_G_PER_KWH)) - level
-            return inputs, weight, target, actual.valid
+            return inputs, weight, target, actual.valid & jnp.isfinite(level)
 
         inputs, weight, target, valid = jax.lax.map(of_row, rows, batch_size=256)
 
@@ -120,10 +119,10 @@ def _inputs(window: Window):
     past, weather = window.history, window.future.weather
     log_intensity = jnp.log(past.intensity_g_per_kwh)
     level = log_intensity.mean()
-    by_day = (log_intensity - level).reshape(DAYS, DAY_H)
+    by_day = (log_intensity - level).reshape(HISTORY_DAYS, DAY_H)
     positive = jnp.maximum(past.generation_mw, 0)
     load = jnp.maximum(positive.sum(axis=1), 1.0)
-    log_load = jnp.log(load).reshape(DAYS, DAY_H)
+    log_load = jnp.log(load).reshape(HISTORY_DAYS, DAY_H)
     near = jnp.arange(HORIZON_H)[:, None] + jnp.arange(-NEAR_H, NEAR_H + 1)[None]
     inside = (near >= 0) & (near < HORIZON_H)
     around = jnp.where(inside[..., None], weather[jnp.clip(near, 0, HORIZON_H - 1)], 0).sum(axis=1)
@@ -136,8 +135,8 @@ def _inputs(window: Window):
         ((positive / load[:, None])[-DAY_H:].mean(axis=0), 0.5),
     ]
     of_hour = [
-        (_repeat(by_day.T), 0.7),
-        (_repeat((log_load - log_load.mean()).T), 0.5),
+        (every_day(by_day.T), 0.7),
+        (every_day((log_load - log_load.mean()).T), 0.5),
         (weather, 1.5),
         (jnp.repeat(daily, DAY_H, axis=0), 1.5),
         (around / inside.sum(axis=1, keepdims=True), 1.5),
@@ -147,8 +146,3 @@ def _inputs(window: Window):
     inputs = jnp.concatenate([values for values, _ in columns], axis=1)
     weight = jnp.concatenate([jnp.full(values.shape[1], weight) for values, weight in columns])
     return inputs, weight, level
-
-
-def _repeat(day):
-    """One day's rows for every day of the horizon."""
-    return jnp.tile(day, (HORIZON_H // DAY_H, 1))

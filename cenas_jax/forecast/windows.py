@@ -17,6 +17,7 @@ from cenas_jax.forecast.grid import DAY_H, RUN_H, GridRecord
 HORIZON_H = 96
 HISTORY_H = 168
 """Hours of history in a window: one week. A forecast cannot be issued with less."""
+HISTORY_DAYS = HISTORY_H // DAY_H
 
 
 class GridArrays(NamedTuple):

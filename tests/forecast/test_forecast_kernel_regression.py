@@ -88,6 +88,11 @@ def test_invalid_hours_are_not_learnt_from():
             assert np.abs(np.asarray(state.dual)[hour, np.flatnonzero(LEARNT == issue)[0]]) < 1e-6
 
 
+def test_rows_without_a_week_of_history_teach_nothing():
+    early = np.concatenate([np.arange(0, 168, 24, dtype=np.int32), LEARNT])
+    np.testing.assert_allclose(forecasts(GRID, early)[0], forecasts(GRID)[0], rtol=1e-4)
+
+
 def test_unknown_weather_and_grids_of_intensities_alone():
     unknown = replace(GRID, weather_runs=np.full_like(GRID.weather_runs, np.nan))
     alone = from_trace(IntensityTrace(GRID.intensity_g_per_kwh.astype(float), GRID.start, "made", "direct", "made"))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from cell_networks import filled, unstacked
 from compiling import jit_convolutions
+from supernets import assert_images_tell
 
 from cenas_jax.nets.darts import (
     DartsNetworkConfig,
@@ -74,6 +75,7 @@ def test_logits_and_statistics_equal_pytorch_in_one_compilation(applied, variabl
 
     for row in random_codes(5):
         logits, statistics = applied[mode](variables, jnp.asarray(row, jnp.int32))
+        assert_images_tell(logits)
         genotype, own = SPACE.to_string(np.asarray(row)), darts_inherited(SMALL, variables, row)
         model = TorchCells(genotype, SMALL.cells, SMALL.channels, SMALL.num_classes, pool_norm=True)
         parts = (jax.tree.map(np.asarray, unstacked(SMALL.cells, own[kind])) for kind in ("params", "statistics"))

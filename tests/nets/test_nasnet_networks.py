@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from cell_networks import filled, unstacked
 from compiling import jit_convolutions
+from supernets import assert_images_tell
 
 from cenas_jax.nets import nasnet_candidate, nasnet_inherited, nasnet_supernet
 from cenas_jax.spaces.nasnet import NODES, OPERATIONS, NasNetConfig, nasnet
@@ -75,6 +76,7 @@ def test_logits_and_statistics_equal_pytorch_in_one_compilation(applied, variabl
     for row in FIVE:
         cells = SMALL.cells[row[-2]]
         logits, statistics = applied[mode](variables, jnp.asarray(row, jnp.int32))
+        assert_images_tell(logits)
         genotype, own = SPACE.to_string(np.asarray(row)), nasnet_inherited(SMALL, variables, row)
         model = TorchCells(genotype, num_classes=SMALL.num_classes)
         load(model, genotype, *(jax.tree.map(np.asarray, unstacked(cells, own[k])) for k in ("params", "statistics")))
