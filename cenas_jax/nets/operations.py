@@ -52,8 +52,12 @@ def _plain(x: Array, kernel: Array, stride: tuple[int, int]) -> Array:
 
 
 def _banded(x: Array, kernel: Array, stride: tuple[int, int]) -> Array:
-    """Rows of pixels, those under the kernel side by side, times a matrix that has the kernel for every column."""
+    """Rows of pixels, those under the kernel side by side, times a matrix that has the kernel for every column; pixels
+    times the kernel where it is a single place."""
     count, height, width, _ = x.shape
+    if kernel.shape[:2] == (1, 1):
+        seen = x[:, :: stride[0], :: stride[1]]
+        return _product(_rows(seen), kernel[0, 0]).reshape(*seen.shape[:3], -1)
     size, features, (above, left) = kernel.shape[:2], kernel.shape[3], _margins(kernel)
     rows, columns = (1 + (full - 1) // step for full, step in zip((height, width), stride, strict=True))
     # Input column w is under column j of the kernel at output column v.

@@ -6,7 +6,8 @@ import numpy as np
 
 
 def filled(shapes):
-    """Variables with scales, shifts and running statistics that are not those of the start."""
+    """Variables with scales, shifts and running statistics that are not those of the start, by which images are still
+    told apart."""
     random = np.random.default_rng(1)
 
     def fill(path, leaf):
@@ -15,9 +16,16 @@ def filled(shapes):
         return jnp.asarray(centre + random.standard_normal(leaf.shape) * (2 / fan) ** 0.5 * 0.5, jnp.float32)
 
     params = jax.tree.map_with_path(fill, shapes["params"])
-    statistics = jax.tree.map(
-        lambda leaf: jnp.asarray(random.uniform(0.5, 1.5, leaf.shape), jnp.float32), shapes["statistics"]
-    )
+
+    def fill_statistics(path, leaf):
+        draw = (
+            random.standard_normal(leaf.shape) * 0.1
+            if path[-1].name == "mean"
+            else random.uniform(0.1, 0.3, leaf.shape)
+        )
+        return jnp.asarray(draw, jnp.float32)
+
+    statistics = jax.tree.map_with_path(fill_statistics, shapes["statistics"])
     return {"params": params, "statistics": statistics}
 
 
