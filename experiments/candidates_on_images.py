@@ -52,6 +52,14 @@ def main() -> None:
     print(text)
 
 
+def trained(*arguments, **options):
+    """As `train`; ends the experiment where the training failed, as its weights are worth nothing."""
+    end = train(*arguments, **options)
+    if end.failure:
+        raise SystemExit(f"a training failed: {end.failure}")
+    return end
+
+
 def halved(part: ImageSet) -> ImageSet:
     """Means of 2 x 2 pixels."""
     n, height, width, channels = part.images.shape
@@ -64,8 +72,8 @@ def digits() -> dict:
     images = load_images("digits")
     data = to_device(images.train)
     program = classifier(nas_bench_201_candidate(SMALL, GOOD), DIGITS)
-    trained = train(jax.random.key(0), program, DIGITS, data)
-    accuracy = program.accuracy(trained.variables, to_device(images.test, data))
+    end = trained(jax.random.key(0), program, DIGITS, data)
+    accuracy = program.accuracy(end.variables, to_device(images.test, data))
     return {
         "steps": DIGITS.steps,
         "test_accuracy": round(float(accuracy), 4),
@@ -85,7 +93,7 @@ def cifar(folder: Path) -> dict:
     found, begin = {}, time.perf_counter()
     for name, index in {"best": order[-1], "median": order[len(order) // 2], "worst": order[0]}.items():
         codes = benchmark.space.codes(jnp.asarray([index]))[0]
-        ends = [train(jax.random.key(seed), program, CIFAR, data, codes) for seed in range(SEEDS)]
+        ends = [trained(jax.random.key(seed), program, CIFAR, data, codes) for seed in range(SEEDS)]
         found[name] = {
             "architecture": benchmark.space.to_string(np.asarray(codes)),
             "benchmark_accuracy_percent": round(float(known[index]), 2),

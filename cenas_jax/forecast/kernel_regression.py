@@ -57,8 +57,8 @@ class KernelState(NamedTuple):
 def kernel_regression(config: KernelConfig = KernelConfig()) -> Forecaster:  # noqa: B008 (frozen)
     """A point forecaster; issue hours to learn from should be of the same hour of the day as the forecasts asked for.
 
-    Unknown weather counts as average. Invalid hours are not learnt from, nor rows without a week of history. Takes memory for all windows learnt from, so
-    give it daily ones. `ValueError` without any.
+    Unknown weather counts as average. Invalid hours are not learnt from, nor rows without a week of history. Takes
+    memory for all windows learnt from, so give it daily ones. `ValueError` without any.
     """
 
     def fit(key, grid: GridArrays, rows) -> KernelState:

@@ -20,15 +20,15 @@ from cenas_jax.nets.operations import (
     Mode,
     Statistics,
     average_pool_3x3,
-    batch_statistics,
     check_halved_twice,
+    chosen_statistics,
     convolution,
     depthwise_convolution,
     max_pool,
     normalise,
     updated,
 )
-from cenas_jax.spaces.cell_costs import reduction_cells
+from cenas_jax.spaces.cell_costs import BY_COMPUTE, reduction_cells
 
 INPUTS = 2
 Edge = tuple[int, ...]
@@ -138,8 +138,8 @@ def candidate(config: CellNetworkConfig, fixed: tuple[Fixed, Fixed]) -> Network:
     """As `supernet`, of a normal and a reduction cell alone: `apply(variables, images, mode, momentum=0.1)`."""
     network = _network(config, Cell, fixed, lambda codes: (None, None), None)
 
-    def apply(variables, images, *how, **recipe):
-        return network.apply(variables, images, None, *how, **recipe)
+    def apply(variables, images, mode: Mode, momentum=0.1, key=None, drop=0.0, auxiliary=False):
+        return network.apply(variables, images, None, mode, momentum, key, drop, auxiliary)
 
     return Network(network.init, apply)
 
@@ -256,10 +256,18 @@ def operation_parts(name: str, channels: int, stride: int, pool_norm: bool, lead
             return [_plain(size, channels, channels)]
         case "conv_1x3" | "conv_1x7":
             return [_crossed(int(kind[-1]), channels, leading)]
+        case "max_pool":
 
-    def pool(x):
-        return max_pool(x, size, stride) if kind == "max_pool" else average_pool_3x3(x, stride)
+            def pool(x):
+                return max_pool(x, size, stride)
 
+        case "avg_pool" if size == 3:
+
+            def pool(x):
+                return average_pool_3x3(x, stride)
+
+        case _:
+            raise ValueError(f"operation {name!r} is none of {', '.join(BY_COMPUTE)}")
     return [Part(lambda x, *_: pool(x), (), False)] if pool_norm else pool
 
 
@@ -288,9 +296,13 @@ class Norm(nn.Module):
 
     def setup(self):
         rows, features = self.rows, (*self.rows, self.features)
-        he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal", batch_axis=range(len(rows)))
+
+        def he_normal(shape):  # of depthwise kernels, each of whose channels reads one, by what that reads
+            fan = "fan_in" if shape[-2] == 1 else "fan_out"
+            return nn.initializers.variance_scaling(2.0, fan, "normal", batch_axis=range(len(rows)))
+
         self.weights = [
-            self.param(f"kernel_{place}", he_normal, (*rows, *shape)) for place, shape in enumerate(self.kernels)
+            self.param(f"kernel_{place}", he_normal(shape), (*rows, *shape)) for place, shape in enumerate(self.kernels)
         ]
         if self.affine:
             self.scale = self.param("scale", nn.initializers.ones, features)
@@ -321,7 +333,7 @@ def computed(x, part: Part, arrays, stride: int, mode: Mode, leading=None):
     """A part with its normalisation, zero where channels are not in use; the statistics that normalised."""
     weights, affine, running = arrays
     y = part.compute(x, [kernel.astype(x.dtype) for kernel in weights], stride)
-    statistics = running if mode == "running" else batch_statistics(y)
+    statistics = chosen_statistics(mode, running, y)
     if leading is not None:
         used, (scale, shift) = in_use(y.shape[-1], leading), affine or (1.0, 0.0)
         affine = jnp.where(used, scale, 0.0), jnp.where(used, shift, 0.0)
@@ -364,7 +376,7 @@ class _Network(nn.Module):
                 carry, _ = cells(*how, name=f"cell_{group.place}")(carry, given, used)
             if group.stage == 2 and group.reduces and (self.auxiliary or config.auxiliary and self.is_initializing()):
                 auxiliary = self._auxiliary_head(carry[1], momentum)
-        logits = nn.Dense(config.num_classes, name="head")(carry[1].mean(axis=(1, 2)).astype(jnp.float32))
+        logits = nn.Dense(config.num_classes, name="head")(carry[1].mean(axis=(1, 2), dtype=jnp.float32))
         return (logits, auxiliary) if self.auxiliary else logits
 
     def _auxiliary_head(self, x, momentum):

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from cenas_jax.nets.base import Network
-from cenas_jax.nets.operations import Mode, Statistics, batch_statistics, convolution, normalise, updated
+from cenas_jax.nets.operations import Mode, Statistics, chosen_statistics, convolution, normalise, updated
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+depthwise_he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+"""Of kernels each of whose channels reads one."""
 
 
 def unused_statistics(features: int) -> Statistics:
@@ -25,10 +27,11 @@ class ConvNorm(nn.Module):
     shape: tuple[int, int, int, int] | None
     features: int
     affine: bool = True
+    depthwise: bool = False
 
     def setup(self):
         if self.shape is not None:
-            self.kernel = self.param("kernel", he_normal, self.shape)
+            self.kernel = self.param("kernel", depthwise_he_normal if self.depthwise else he_normal, self.shape)
         if self.affine:
             self.scale = self.param("scale", nn.initializers.ones, (self.features,))
             self.shift = self.param("shift", nn.initializers.zeros, (self.features,))
@@ -51,7 +54,7 @@ def conv_norm(x, arrays, mode: Mode, stride: int = 1, *, channels=None, side=Non
     kernel, affine, running = arrays
     y = x if kernel is None else convolution(x, kernel.astype(x.dtype), stride)
     inside = _corner(y, side) if isinstance(side, jax.Array) else None
-    statistics = running if mode == "running" else batch_statistics(y, inside)
+    statistics = chosen_statistics(mode, running, y, inside)
     y = leading(normalise(y, statistics, *affine), channels)
     return y if inside is None else jnp.where(inside, y, 0), statistics
 

@@ -46,7 +46,11 @@ def mobile_candidate(config: MobileConfig, codes: tuple[int, ...]) -> Network:
     if len(codes) != len(counts) or not all(0 <= code < count for code, count in zip(codes, counts, strict=True)):
         raise ValueError(f"codes of space 'mobile' are {len(counts)} integers within their choices, not {codes}")
     network = _network(config, _architecture(config, tuple(map(int, codes))))
-    return Network(network.init, lambda variables, images, *how: network.apply(variables, images, None, *how))
+
+    def apply(variables, images, mode: Mode, momentum=0.1):
+        return network.apply(variables, images, None, mode, momentum)
+
+    return Network(network.init, apply)
 
 
 def mobile_inherited(config: MobileConfig, variables, codes: tuple[int, ...]):
@@ -118,9 +122,9 @@ def _resized(images, side, canvas: int):
 
 
 def _mean(x, side) -> Float[Array, "n c"]:
-    """Over the image; around it all is zero."""
+    """Over the image, in float32; around it all is zero."""
     canvas = x.shape[1] * x.shape[2]
-    return x.mean(axis=(1, 2)) * jnp.asarray(canvas / side**2, x.dtype)
+    return x.mean(axis=(1, 2), dtype=jnp.float32) * (canvas / side**2)
 
 
 def _where(condition, there: Callable, otherwise: Callable, x):
@@ -155,7 +159,7 @@ class _Network(nn.Module):
                 )
                 x, _ = blocks(x, jnp.arange(1, depth), traced[1], momentum)
         x = self._conv_norm(x, "last", config.head, 1, chosen.stages[-1].after, momentum)
-        return nn.Dense(config.num_classes, name="head")(_mean(x, chosen.stages[-1].after).astype(jnp.float32))
+        return nn.Dense(config.num_classes, name="head")(_mean(x, chosen.stages[-1].after))
 
     def _conv_norm(self, x, name: str, features: int, kernel_size: int, side, momentum, stride: int = 1):
         module = ConvNorm((kernel_size, kernel_size, x.shape[-1], features), features, name=name)
@@ -215,7 +219,11 @@ class _Block(nn.Module):
             ("depthwise", there, (kernel_size, kernel_size, 1, inside), channels),
             ("project", there, (1, 1, inside, self.width), choice.width),
         ]
-        modules = {name: ConvNorm(shape, shape[-1], name=name) for name, used, shape, _ in parts if used is not False}
+        modules = {
+            name: ConvNorm(shape, shape[-1], depthwise=name == "depthwise", name=name)
+            for name, used, shape, _ in parts
+            if used is not False
+        }
         arrays: dict[str, Any] = {name: module.arrays() for name, module in modules.items()}
         if isinstance(choice.squeezes, jax.Array) or choice.squeezes:
             squeezed = max(self.inputs // 4, 1)
@@ -245,7 +253,7 @@ class _Block(nn.Module):
             return depthwise_convolution(y, centre.astype(y.dtype), self.stride)
 
         def excited(y):
-            hidden = nn.silu(_linear(_mean(y, choice.after), arrays["squeeze"]))
+            hidden = nn.silu(_linear(_mean(y, choice.after).astype(y.dtype), arrays["squeeze"]))
             hidden = leading(hidden, jnp.maximum(choice.inputs // 4, 1))
             return y * nn.sigmoid(_linear(hidden, arrays["excite"]))[:, None, None, :]
 

@@ -47,7 +47,11 @@ def nas_bench_101_candidate(config: NasBench101Config, codes: tuple[int, ...]) -
     no valid graph.
     """
     network = _network(config, _fixed(config, codes))
-    return Network(network.init, lambda variables, images, *how: network.apply(variables, images, None, *how))
+
+    def apply(variables, images, mode: Mode, momentum=0.1):
+        return network.apply(variables, images, None, mode, momentum)
+
+    return Network(network.init, apply)
 
 
 def nas_bench_101_inherited(config: NasBench101Config, variables, codes: tuple[int, ...]):
@@ -120,7 +124,7 @@ class _Network(nn.Module):
                 equal -= 1
             if equal:
                 x, _ = _scanned(equal)(*how, name=f"stack_{stack}")(x, graph, momentum)
-        return nn.Dense(config.num_classes, name="head")(x.mean(axis=(1, 2)).astype(jnp.float32))
+        return nn.Dense(config.num_classes, name="head")(x.mean(axis=(1, 2), dtype=jnp.float32))
 
 
 def _scanned(length: int):

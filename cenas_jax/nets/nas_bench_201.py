@@ -57,7 +57,11 @@ def nas_bench_201_candidate(config: NasBench201Config, codes: tuple[int, ...]) -
     if len(codes) != len(EDGES) or not all(0 <= code < len(OPERATIONS) for code in codes):
         raise ValueError(f"NAS-Bench-201 codes are six integers 0 .. 4, not {codes}")
     network = _network(config, codes)
-    return Network(network.init, lambda variables, images, *how: network.apply(variables, images, None, *how))
+
+    def apply(variables, images, mode: Mode, momentum=0.1):
+        return network.apply(variables, images, None, mode, momentum)
+
+    return Network(network.init, apply)
 
 
 def nas_bench_201_inherited(variables, codes: tuple[int, ...]):
@@ -119,7 +123,7 @@ class _Network(nn.Module):
             )
             x, _ = cells(config, width, self.fixed, self.mode, name=f"stage_{stage}")(x, codes, momentum)
         x = nn.relu(self._conv_norm(x, "last", x.shape[-1], 0, momentum))
-        return nn.Dense(config.num_classes, name="head")(x.mean(axis=(1, 2)).astype(jnp.float32))
+        return nn.Dense(config.num_classes, name="head")(x.mean(axis=(1, 2), dtype=jnp.float32))
 
     def _conv_norm(self, x, name: str, features: int, kernel_size: int, momentum, stride: int = 1):
         shape = (kernel_size, kernel_size, x.shape[-1], features) if kernel_size else None

@@ -8,7 +8,7 @@ convolution of each channel by itself is a sum of moved images, forwards too. Ot
 """
 
 import functools
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -250,11 +250,18 @@ def batch_statistics(x: Float[Array, "n h w c"], inside: Bool[Array, "1 h w 1"] 
     return Statistics(mean, (about**2).mean(axis=(0, 1, 2), where=inside))
 
 
+def chosen_statistics(mode: str, running: Statistics, x: Float[Array, "n h w c"], inside=None) -> Statistics:
+    """What normalises in this mode; `ValueError` where there is no such mode."""
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode {mode!r} is none of {', '.join(get_args(Mode))}")
+    return running if mode == "running" else batch_statistics(x, inside)
+
+
 def normalise(x: Float[Array, "n h w c"], statistics: Statistics, scale=None, shift=None) -> Float[Array, "n h w c"]:
-    """`scale * (x - mean) / sqrt(variance + 1e-5) + shift`, computed as one product and one sum."""
+    """`scale * (x - mean) / sqrt(variance + 1e-5) + shift`, computed as one product and one sum, in float32."""
     factor = jax.lax.rsqrt(statistics.variance + EPSILON) * (1.0 if scale is None else scale)
     offset = (0.0 if shift is None else shift) - statistics.mean * factor
-    return x * factor.astype(x.dtype)[None, None, None, :] + offset.astype(x.dtype)[None, None, None, :]
+    return (x.astype(jnp.float32) * factor[None, None, None, :] + offset[None, None, None, :]).astype(x.dtype)
 
 
 def updated(
@@ -270,8 +277,6 @@ def updated(
     `momentum` is the share of the new batch: 0.1 in training as PyTorch has it; 1/k for the k-th batch of a plain
     mean. The variance is the unbiased one.
     """
-    share = jnp.where(used, momentum, 0.0)
-    variance = batch.variance * (count / jnp.maximum(count - 1, 1))
-    return Statistics(
-        running.mean + share * (batch.mean - running.mean), running.variance + share * (variance - running.variance)
-    )
+    unbiased = Statistics(batch.mean, batch.variance * (count / jnp.maximum(count - 1, 1)))
+    # Chosen, not weighted by 0: what was not used need not be finite.
+    return jax.tree.map(lambda old, new: jnp.where(used, old + momentum * (new - old), old), running, unbiased)

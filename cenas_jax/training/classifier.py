@@ -5,6 +5,7 @@ pause after any chunk, and what goes on from there ends with the weights of an u
 """
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -39,6 +40,7 @@ class TrainingConfig:
     warm_up_steps: int = 0
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    """Of all weights in every step, scales and those off a supernet's path included."""
     clip_norm: float = 5.0
     """Of the gradient of all weights together."""
     label_smoothing: float = 0.0
@@ -107,6 +109,13 @@ class Classifier(NamedTuple):
     """`(variables) -> state`: a new training from a copy of these variables."""
 
 
+def _check_recipe(network: Network, config: TrainingConfig) -> None:
+    taken = inspect.signature(network.apply).parameters
+    for option, argument in (("auxiliary_weight", "auxiliary"), ("drop_path", "drop")):
+        if getattr(config, option) and argument not in taken:
+            raise ValueError(f"{option} {getattr(config, option)}: this network takes no such part; only cells' do")
+
+
 EVALUATED = 256
 """Images that are evaluated at a time."""
 
@@ -118,7 +127,8 @@ def classifier(
     optimiser: optax.GradientTransformation | None = None,
     devices: Sequence[Any] | None = None,
 ) -> Classifier:
-    """A classifier of `network`, whose `apply(variables, images, *path, mode)` is as in `nets/nas_bench_201.py`.
+    """A classifier of `network`, whose `apply(variables, images, *path, mode)` is as in `nets/nas_bench_201.py`, and as
+    in `nets/cells.py` where the config has an auxiliary head or drops paths (`ValueError` where the network cannot).
 
     Args:
         optimiser: replaces the config's, its schedule included; gradients are clipped before it.
@@ -128,6 +138,7 @@ def classifier(
     mesh = None if devices is None else Mesh(np.asarray(devices), ("images",))
     if mesh is not None and config.batch % mesh.size:
         raise ValueError(f"classifier: a batch of {config.batch} cannot be shared by {mesh.size} devices alike")
+    _check_recipe(network, config)
     clip = optax.clip_by_global_norm(config.clip_norm)
     # The config's own treat every weight alike, so they may see one vector; others may not.
     own = optax.flatten(optax.chain(clip, _optimiser(config)))

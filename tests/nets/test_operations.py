@@ -10,6 +10,7 @@ from cenas_jax.nets.operations import (
     average_pool_2x2,
     average_pool_3x3,
     batch_statistics,
+    chosen_statistics,
     convolution,
     depthwise_convolution,
     max_pool,
@@ -119,3 +120,28 @@ def test_pools_and_depthwise_convolutions_by_hand(stride):
         spread = np.nan_to_num(padded[image, i : i + 5 : 2, j : j + 5 : 2])
         expected = (spread * np.asarray(kernel)[:, :, 0]).sum(axis=(0, 1))
         np.testing.assert_allclose(found[2][image, row, column], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_was_not_used_leaves_running_statistics_as_they_were():
+    running, batch = (
+        Statistics(jnp.ones(2), jnp.ones(2)),
+        Statistics(jnp.array([3.0, jnp.inf]), jnp.array([5.0, jnp.nan])),
+    )
+    found = updated(running, batch, 5, 0.1, jnp.array([True, False]))
+    np.testing.assert_allclose(found.mean, [1.2, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(found.variance, [1 + 0.1 * (5 * 5 / 4 - 1), 1.0], rtol=1e-6)
+
+
+def test_bfloat16_is_normalised_in_float32():
+    """Scale and offset rounded by themselves would miss by up to 0.3 where the mean is 30 deviations away."""
+    x = (30 + draw(64, 4, 4, 3)).astype(jnp.bfloat16)
+    exact = x.astype(jnp.float32)
+    found = normalise(x, batch_statistics(x))
+    assert found.dtype == jnp.bfloat16
+    expected = normalise(exact, batch_statistics(exact))
+    np.testing.assert_allclose(found.astype(jnp.float32), expected, atol=0.02)
+
+
+def test_modes_that_do_not_exist_are_refused():
+    with pytest.raises(ValueError, match="mode 'eval' is none of train, batch, running"):
+        chosen_statistics("eval", Statistics(jnp.zeros(3), jnp.ones(3)), draw(2, 4, 4, 3))

@@ -13,12 +13,14 @@ from test_classifier import CONFIG, KEY, equal, synthetic
 
 from cenas_jax.nets import (
     DartsNetworkConfig,
+    NasBench201Config,
     darts_candidate,
     darts_inherited,
     darts_supernet,
+    nas_bench_201_candidate,
     nasnet_supernet,
 )
-from cenas_jax.nets.cells import dropped
+from cenas_jax.nets.cells import dropped, operation_parts
 from cenas_jax.spaces import space
 from cenas_jax.spaces.darts import DARTS_V2
 from cenas_jax.spaces.darts import OPERATIONS as DARTS
@@ -154,3 +156,13 @@ def test_what_makes_no_sense_is_refused():
         network.apply({}, values, "running", key=KEY, drop=0.2)
     with pytest.raises(ValueError, match="one for images of 32 x 32"):
         darts_candidate(dataclasses.replace(TINY, auxiliary=True), POOLS).init(KEY, values)
+    with pytest.raises(ValueError, match="operation 'avg_pool_5x5' is none of skip_connect"):
+        operation_parts("avg_pool_5x5", 4, 1, False)
+
+
+@pytest.mark.parametrize("option", ["drop_path", "auxiliary_weight"])
+def test_networks_without_the_recipes_parts_are_refused(option):
+    config, cells = dataclasses.replace(CONFIG, **{option: 0.2}), darts_candidate(TINY, POOLS)
+    assert classifier(cells, config)
+    with pytest.raises(ValueError, match=f"{option} 0.2: this network takes no such part"):
+        classifier(nas_bench_201_candidate(NasBench201Config(), (1,) * 6), config)
