@@ -16,19 +16,24 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from cenas_jax.nets.base import Network
+from cenas_jax.nets.cell_operations import (
+    Part,
+    halving,
+    in_use,
+    is_identity,
+    operation_parts,
+    plain,
+    whole,
+)
 from cenas_jax.nets.operations import (
     Mode,
     Statistics,
-    average_pool_3x3,
     check_halved_twice,
     chosen_statistics,
-    convolution,
-    depthwise_convolution,
-    max_pool,
     normalise,
     updated,
 )
-from cenas_jax.spaces.cell_costs import BY_COMPUTE, reduction_cells
+from cenas_jax.spaces.cell_costs import reduction_cells
 
 INPUTS = 2
 Edge = tuple[int, ...]
@@ -183,106 +188,10 @@ def edge_name(edge: Edge, operation: str) -> str:
     return "_".join(("edge", *map(str, edge), operation))
 
 
-class Part(NamedTuple):
-    """A part of an operation: what it computes before its normalisation, from `kernels` of these shapes."""
-
-    compute: Callable
-    """`(x, kernels, stride) -> y`."""
-    kernels: tuple[tuple[int, ...], ...]
-    affine: bool = True
-
-
-def _plain(size: int, inputs: int, features: int, active: bool = True) -> Part:
-    def compute(x, kernels, stride):
-        return convolution(nn.relu(x) if active else x, kernels[0], stride)
-
-    return Part(compute, ((size, size, inputs, features),))
-
-
-def _whole(size: int, inputs: int, features: int) -> Part:
-    """A convolution as large as the image, without padding."""
-
-    def compute(x, kernels, stride):
-        return jnp.einsum("nijc,ijcf->nf", nn.relu(x), kernels[0])[:, None, None, :]
-
-    return Part(compute, ((size, size, inputs, features),))
-
-
-def _crossed(size: int, channels: int, leading) -> Part:
-    """A convolution along rows, then one along columns."""
-
-    def compute(x, kernels, stride):
-        along_rows, along_columns = kernels
-        if leading is not None:  # no normalisation between them leaves out the other channels
-            along_rows = jnp.where(in_use(channels, leading)[None, None, None, :], along_rows, 0)
-        return convolution(convolution(nn.relu(x), along_rows, (1, stride)), along_columns, (stride, 1))
-
-    return Part(compute, ((1, size, channels, channels), (size, 1, channels, channels)))
-
-
-def _depthwise(size: int, channels: int, dilation: int = 1) -> Part:
-    def compute(x, kernels, stride):
-        return convolution(depthwise_convolution(nn.relu(x), kernels[0], stride, dilation), kernels[1])
-
-    return Part(compute, ((size, size, 1, channels), (1, 1, channels, channels)))
-
-
-def _halving(inputs: int, features: int, leading=None) -> Part:
-    """DARTS' factorised reduction: half of the channels from the even pixels, half from the odd ones."""
-
-    def compute(x, kernels, stride):
-        x = nn.relu(x)
-        even, odd = convolution(x[:, ::2, ::2], kernels[0]), convolution(x[:, 1::2, 1::2], kernels[1])
-        if leading is None:
-            return jnp.concatenate((even, odd), axis=-1)
-        # Each half's leading channels: those in use are the leading ones of both together.
-        return jax.lax.dynamic_update_slice_in_dim(jnp.concatenate((even, odd), axis=-1), odd, leading // 2, axis=3)
-
-    return Part(compute, ((1, 1, inputs, features // 2),) * 2)
-
-
-def operation_parts(name: str, channels: int, stride: int, pool_norm: bool, leading=None) -> list[Part] | Callable:
-    """Of an operation of `spaces/cell_costs.py`; `(x) -> y` where it has no weights and no normalisation."""
-    kind, _, text = name.rpartition("_")
-    size = int(text[0]) if text[0].isdigit() else 0
-    match kind:
-        case "skip":
-            return [_halving(channels, channels, leading)] if stride == 2 else lambda x: x
-        case "sep_conv":
-            return [_depthwise(size, channels)] * 2
-        case "dil_conv":
-            return [_depthwise(size, channels, 2)]
-        case "conv":
-            return [_plain(size, channels, channels)]
-        case "conv_1x3" | "conv_1x7":
-            return [_crossed(int(kind[-1]), channels, leading)]
-        case "max_pool":
-
-            def pool(x):
-                return max_pool(x, size, stride)
-
-        case "avg_pool" if size == 3:
-
-            def pool(x):
-                return average_pool_3x3(x, stride)
-
-        case _:
-            raise ValueError(f"operation {name!r} is none of {', '.join(BY_COMPUTE)}")
-    return [Part(lambda x, *_: pool(x), (), False)] if pool_norm else pool
-
-
-def is_identity(operation: str, stride: int) -> bool:
-    return operation == "skip_connect" and stride == 1
-
-
 def dropped(key: Key[Array, ""], y: Float[Array, "n h w c"], drop: Float[Array, ""] | float):
     """Zero for an image with probability `drop`; what is left is scaled so that the mean stays."""
     kept = jax.random.bernoulli(key, 1 - drop, (y.shape[0], 1, 1, 1))
     return y * jnp.where(kept, 1 / (1 - drop), 0.0).astype(y.dtype)
-
-
-def in_use(channels: int, leading: Int[Array, ""] | None) -> Bool[Array, " c"]:
-    return jnp.arange(channels) < (channels if leading is None else leading)
 
 
 class Norm(nn.Module):
@@ -350,7 +259,7 @@ class _Network(nn.Module):
     @nn.compact
     def __call__(self, images, path, size: Size | None, momentum, drop):
         config = self.config
-        stem = _plain(3, images.shape[-1], 3 * config.channels, active=False)
+        stem = plain(3, images.shape[-1], 3 * config.channels, active=False)
         x = _single(self, "stem", images, stem, Given(None, None if size is None else 3 * size.channels, momentum))
         if size is not None:  # as wide as what cells put out: after a stage of one cell the next one reads the stem
             x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, (config.nodes - 3) * config.channels)))
@@ -384,8 +293,8 @@ class _Network(nn.Module):
         given, x = Given(None, None, momentum), nn.relu(x)
         means = [x[:, i : i + 5, j : j + 5].mean(axis=(1, 2)) for i in (0, 3) for j in (0, 3)]
         x = jnp.stack(means, axis=1).reshape(x.shape[0], 2, 2, x.shape[-1])
-        x = _single(self, "auxiliary_first", x, _plain(1, x.shape[-1], 128, active=False), given)
-        x = _single(self, "auxiliary_second", x, _whole(2, 128, 768), given)
+        x = _single(self, "auxiliary_first", x, plain(1, x.shape[-1], 128, active=False), given)
+        x = _single(self, "auxiliary_second", x, whole(2, 128, 768), given)
         return nn.Dense(self.config.num_classes, name="auxiliary_head")(nn.relu(x)[:, 0, 0].astype(jnp.float32))
 
 
@@ -416,8 +325,8 @@ class Cell(nn.Module):
         """`used`: whether the network has this cell; None where it always has."""
         before, last = carry
         shape, present = (before.shape[-1], self.width), True if used is None else used
-        first = _halving(*shape, given.leading) if self.after_reduction else _plain(1, *shape)
-        second = _plain(1, last.shape[-1], self.width)
+        first = halving(*shape, given.leading) if self.after_reduction else plain(1, *shape)
+        second = plain(1, last.shape[-1], self.width)
         inputs = [
             _single(self, "first", before, first, given, present),
             _single(self, "second", last, second, given, present),

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from cenas_jax.nets.base import Network
+from cenas_jax.nets.cell_operations import is_identity, operation_parts
 from cenas_jax.nets.cells import (
     INPUTS,
     Cell,
@@ -19,8 +20,6 @@ from cenas_jax.nets.cells import (
     check_codes,
     dropped,
     edge_name,
-    is_identity,
-    operation_parts,
     supernet,
 )
 from cenas_jax.spaces.cell_costs import check_network, reduction_cells

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from cenas_jax.nets.base import Network
+from cenas_jax.nets.cell_operations import in_use, operation_parts
 from cenas_jax.nets.cells import (
     INPUTS,
     Cell,
@@ -22,8 +23,6 @@ from cenas_jax.nets.cells import (
     check_codes,
     dropped,
     edge_name,
-    in_use,
-    operation_parts,
     stage_lengths,
     supernet,
 )

@@ -20,7 +20,8 @@ from cenas_jax.nets import (
     nas_bench_201_candidate,
     nasnet_supernet,
 )
-from cenas_jax.nets.cells import dropped, operation_parts
+from cenas_jax.nets.cell_operations import operation_parts
+from cenas_jax.nets.cells import dropped
 from cenas_jax.spaces import space
 from cenas_jax.spaces.darts import DARTS_V2
 from cenas_jax.spaces.darts import OPERATIONS as DARTS
