@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from cenas_jax.nets.base import Network
@@ -25,6 +24,7 @@ from cenas_jax.nets.cell_operations import (
     plain,
     whole,
 )
+from cenas_jax.nets.conv_norm import unused_statistics
 from cenas_jax.nets.operations import (
     Mode,
     Statistics,
@@ -73,12 +73,6 @@ class Given(NamedTuple):
     momentum: Float[Array, ""] | float
     drop: Float[Array, ""] | float | None = None
     """Probability of an operation's output to be dropped; None: there is nothing to draw."""
-
-
-def check_codes(space: str, num_choices: tuple[int, ...], codes: tuple[int, ...]) -> None:
-    found, counts = np.asarray(codes), np.asarray(num_choices)
-    if found.shape != counts.shape or not np.all((found >= 0) & (found < counts)):
-        raise ValueError(f"codes of space {space!r} are {len(counts)} integers within their choices, not {codes}")
 
 
 class Group(NamedTuple):
@@ -216,8 +210,7 @@ class Norm(nn.Module):
         if self.affine:
             self.scale = self.param("scale", nn.initializers.ones, features)
             self.shift = self.param("shift", nn.initializers.zeros, features)
-        start = Statistics(jnp.zeros(features), jnp.ones(features))
-        self.running = self.variable("statistics", "running", lambda: start)
+        self.running = self.variable("statistics", "running", lambda: unused_statistics(features))
 
     def arrays(self, rows=None):
         """Weights, scale and shift, running statistics; of these rows, of others than there are as of the last."""
@@ -365,7 +358,7 @@ class Cell(nn.Module):
 
     def branch(self, parts: list[Part] | Callable, stride: int, leading=None) -> Callable:
         """`(x, arrays of every part) -> (y, statistics)`, the latter of as many parts as any operation has."""
-        unused = Statistics(jnp.zeros(self.width), jnp.ones(self.width))
+        unused = unused_statistics(self.width)
 
         def run(x, arrays):
             if not isinstance(parts, list):

@@ -16,7 +16,7 @@ depthwise_he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 """Of kernels each of whose channels reads one."""
 
 
-def unused_statistics(features: int) -> Statistics:
+def unused_statistics(features: int | tuple[int, ...]) -> Statistics:
     """Mean 0, variance 1: before the first batch, and where a branch normalises nothing."""
     return Statistics(jnp.zeros(features), jnp.ones(features))
 

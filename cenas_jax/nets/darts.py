@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from cenas_jax.nets.base import Network
+from cenas_jax.nets.base import Network, check_codes
 from cenas_jax.nets.cell_operations import is_identity, operation_parts
 from cenas_jax.nets.cells import (
     INPUTS,
@@ -17,7 +17,6 @@ from cenas_jax.nets.cells import (
     Fixed,
     Given,
     candidate,
-    check_codes,
     dropped,
     edge_name,
     supernet,

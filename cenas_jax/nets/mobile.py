@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from cenas_jax.nets.base import Network
+from cenas_jax.nets.base import Network, candidate_of, check_codes, supernet_of
 from cenas_jax.nets.conv_norm import ConvNorm, conv_norm, he_normal, inherited, leading, unused_statistics
 from cenas_jax.nets.operations import Mode, depthwise_convolution
 from cenas_jax.spaces.mobile import EXPANSIONS, KERNELS, MobileConfig, mobile
@@ -33,7 +33,8 @@ def mobile_supernet(config: MobileConfig) -> Network:
     the leading channels of the widest, and the centre of the largest kernel; statistics of what an architecture does
     not have stay as they were.
     """
-    return _network(config, None)
+    example = jnp.zeros(len(mobile(config).num_choices), jnp.int32)
+    return supernet_of(functools.partial(_Network, config, None), example)
 
 
 def mobile_candidate(config: MobileConfig, codes: tuple[int, ...]) -> Network:
@@ -42,15 +43,8 @@ def mobile_candidate(config: MobileConfig, codes: tuple[int, ...]) -> Network:
     As `mobile_supernet`, but `apply(variables, images, mode, momentum=0.1)`. `ValueError` where the codes are none of
     the config's space.
     """
-    counts = mobile(config).num_choices
-    if len(codes) != len(counts) or not all(0 <= code < count for code, count in zip(codes, counts, strict=True)):
-        raise ValueError(f"codes of space 'mobile' are {len(counts)} integers within their choices, not {codes}")
-    network = _network(config, _architecture(config, tuple(map(int, codes))))
-
-    def apply(variables, images, mode: Mode, momentum=0.1):
-        return network.apply(variables, images, None, mode, momentum)
-
-    return Network(network.init, apply)
+    check_codes("mobile", mobile(config).num_choices, codes)
+    return candidate_of(functools.partial(_Network, config, _architecture(config, tuple(map(int, codes)))))
 
 
 def mobile_inherited(config: MobileConfig, variables, codes: tuple[int, ...]):
@@ -96,19 +90,6 @@ def _architecture(config: MobileConfig, codes) -> _Architecture:
         stages.append(_Choice(*numbers, inputs, width, before, after))
         before, inputs = after, width
     return _Architecture(resolution, tuple(stages))
-
-
-def _network(config: MobileConfig, fixed: _Architecture | None) -> Network:
-    def init(key, images: Float[Array, "n h w c"]):
-        codes = None if fixed else jnp.zeros(len(mobile(config).num_choices), jnp.int32)
-        return _Network(config, fixed, "running").init(key, images, codes, 0.1)
-
-    def apply(variables, images: Float[Array, "n h w c"], codes: Int[Array, " d"] | None, mode: Mode, momentum=0.1):
-        module = _Network(config, fixed, mode)
-        logits, changed = module.apply(variables, images, codes, momentum, mutable=["statistics"])
-        return logits, changed["statistics"]
-
-    return Network(init, apply)
 
 
 def _resized(images, side, canvas: int):

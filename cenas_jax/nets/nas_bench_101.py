@@ -14,9 +14,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
-from cenas_jax.nets.base import Network
+from cenas_jax.nets.base import Network, candidate_of, supernet_of
 from cenas_jax.nets.conv_norm import ConvNorm, conv_norm, inherited, leading, unused_statistics
 from cenas_jax.nets.operations import Mode, check_halved_twice, max_pool, max_pool_2x2
 from cenas_jax.spaces.nas_bench_101 import STACKS, NasBench101Config, pruned, vertex_channels
@@ -37,7 +37,8 @@ def nas_bench_101_supernet(config: NasBench101Config) -> Network:
     channels of weights for the module's whole width; those beyond are zero, and their statistics stay as they were.
     Graphs with more edges than are valid are computed too; a module is zero where no path joins input and output.
     """
-    return _network(config, None)
+    example = jnp.zeros(len(EDGES) + INNER, jnp.int32)
+    return supernet_of(functools.partial(_Network, config, None), example, check_halved_twice)
 
 
 def nas_bench_101_candidate(config: NasBench101Config, codes: tuple[int, ...]) -> Network:
@@ -46,12 +47,7 @@ def nas_bench_101_candidate(config: NasBench101Config, codes: tuple[int, ...]) -
     As `nas_bench_101_supernet`, but `apply(variables, images, mode, momentum=0.1)`. `ValueError` where the codes are
     no valid graph.
     """
-    network = _network(config, _fixed(config, codes))
-
-    def apply(variables, images, mode: Mode, momentum=0.1):
-        return network.apply(variables, images, None, mode, momentum)
-
-    return Network(network.init, apply)
+    return candidate_of(functools.partial(_Network, config, _fixed(config, codes)), check_halved_twice)
 
 
 def nas_bench_101_inherited(config: NasBench101Config, variables, codes: tuple[int, ...]):
@@ -84,21 +80,6 @@ def _fixed(config: NasBench101Config, codes: tuple[int, ...]) -> tuple[_Graph, .
     checked = jnp.asarray(from_string(to_string(np.asarray(codes))))
     stacks = (_graph(checked, config.channels * 2**stack) for stack in range(STACKS))
     return tuple(jax.tree.map(lambda leaf: numbers(leaf.tolist()), graph) for graph in stacks)
-
-
-def _network(config: NasBench101Config, fixed: tuple[_Graph, ...] | None) -> Network:
-    def init(key, images: Float[Array, "n h w c"]):
-        check_halved_twice(images)
-        codes = None if fixed else jnp.zeros(len(EDGES) + INNER, jnp.int32)
-        return _Network(config, fixed, "running").init(key, images, codes, 0.1)
-
-    def apply(variables, images: Float[Array, "n h w c"], codes: Int[Array, " 26"] | None, mode: Mode, momentum=0.1):
-        check_halved_twice(images)
-        module = _Network(config, fixed, mode)
-        logits, changed = module.apply(variables, images, codes, momentum, mutable=["statistics"])
-        return logits, changed["statistics"]
-
-    return Network(init, apply)
 
 
 class _Network(nn.Module):

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
 
-from cenas_jax.nets.base import Network
+from cenas_jax.nets.base import Network, candidate_of, supernet_of
 from cenas_jax.nets.conv_norm import ConvNorm, conv_norm, he_normal, unused_statistics
 from cenas_jax.nets.operations import Mode, average_pool_2x2, average_pool_3x3, check_halved_twice, convolution
 from cenas_jax.spaces.nas_bench_201_cells import EDGES, OPERATIONS
@@ -46,7 +45,8 @@ def nas_bench_201_supernet(config: NasBench201Config) -> Network:
     variables' running ones after this batch: `variables | {"statistics": statistics}` goes on from there; but for mode
     `train` they are as they were.
     """
-    return _network(config, None)
+    example = jnp.zeros(len(EDGES), jnp.int32)
+    return supernet_of(functools.partial(_Network, config, None), example, check_halved_twice)
 
 
 def nas_bench_201_candidate(config: NasBench201Config, codes: tuple[int, ...]) -> Network:
@@ -56,12 +56,7 @@ def nas_bench_201_candidate(config: NasBench201Config, codes: tuple[int, ...]) -
     """
     if len(codes) != len(EDGES) or not all(0 <= code < len(OPERATIONS) for code in codes):
         raise ValueError(f"NAS-Bench-201 codes are six integers 0 .. 4, not {codes}")
-    network = _network(config, codes)
-
-    def apply(variables, images, mode: Mode, momentum=0.1):
-        return network.apply(variables, images, None, mode, momentum)
-
-    return Network(network.init, apply)
+    return candidate_of(functools.partial(_Network, config, codes), check_halved_twice)
 
 
 def nas_bench_201_inherited(variables, codes: tuple[int, ...]):
@@ -84,21 +79,6 @@ def nas_bench_201_inherited(variables, codes: tuple[int, ...]):
 
 def _name(edge: tuple[int, int], operation: int) -> str:
     return f"edge_{edge[0]}_{edge[1]}_{OPERATIONS[operation]}"
-
-
-def _network(config: NasBench201Config, fixed: tuple[int, ...] | None) -> Network:
-    def init(key, images: Float[Array, "n h w c"]):
-        check_halved_twice(images)
-        codes = None if fixed is not None else jnp.zeros(len(EDGES), jnp.int32)
-        return _Network(config, fixed, "running").init(key, images, codes, 0.1)
-
-    def apply(variables, images: Float[Array, "n h w c"], codes: Int[Array, " 6"] | None, mode: Mode, momentum=0.1):
-        check_halved_twice(images)
-        module = _Network(config, fixed, mode)
-        logits, changed = module.apply(variables, images, codes, momentum, mutable=["statistics"])
-        return logits, changed["statistics"]
-
-    return Network(init, apply)
 
 
 class _Network(nn.Module):

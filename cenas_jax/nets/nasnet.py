@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from cenas_jax.nets.base import Network
+from cenas_jax.nets.base import Network, check_codes
 from cenas_jax.nets.cell_operations import in_use, operation_parts
 from cenas_jax.nets.cells import (
     INPUTS,
@@ -20,7 +20,6 @@ from cenas_jax.nets.cells import (
     Size,
     candidate,
     cell_groups,
-    check_codes,
     dropped,
     edge_name,
     stage_lengths,
