@@ -8,17 +8,15 @@ import functools
 from dataclasses import dataclass
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from cenas_jax.nets.base import Network, candidate_of, supernet_of
-from cenas_jax.nets.conv_norm import ConvNorm, conv_norm, he_normal, unused_statistics
-from cenas_jax.nets.operations import Mode, average_pool_2x2, average_pool_3x3, check_halved_twice, convolution
+from cenas_jax.nets.conv_norm import ConvNorm, conv_norm, he_normal
+from cenas_jax.nets.edges import KERNEL_SIZE, sum_of_edges
+from cenas_jax.nets.operations import Mode, average_pool_2x2, check_halved_twice, convolution
 from cenas_jax.spaces.nas_bench_201_cells import EDGES, OPERATIONS
 
 STAGES = 3
-_CONV_1X1, _CONV_3X3 = OPERATIONS.index("nor_conv_1x1"), OPERATIONS.index("nor_conv_3x3")
-_KERNEL_SIZE = {_CONV_1X1: 1, _CONV_3X3: 3}
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def nas_bench_201_inherited(variables, codes: tuple[int, ...]):
     unused = {
         _name(edge, operation)
         for edge, code in zip(EDGES, codes, strict=True)
-        for operation in _KERNEL_SIZE
+        for operation in KERNEL_SIZE
         if operation != code
     }
 
@@ -132,31 +130,32 @@ class _Cell(nn.Module):
         nodes = [x]
         for node in range(1, 1 + max(target for _, target in EDGES)):
             incoming = [(edge, source) for edge, (source, target) in enumerate(EDGES) if target == node]
-            nodes.append(functools.reduce(jnp.add, (self._edge(e, nodes[s], codes, momentum) for e, s in incoming)))
+            nodes.append(self._node(nodes, incoming, codes, momentum))
         return nodes[-1], None
 
-    def _edge(self, edge: int, x, codes, momentum):
-        pixels = x.size // self.width
-        chosen = None if self.fixed is None else self.fixed[edge]
-        modules = {
+    def _node(self, nodes, incoming, codes, momentum):
+        edges = [edge for edge, _ in incoming]
+        everything = tuple(range(len(OPERATIONS)))
+        choices = tuple(everything if self.fixed is None else (self.fixed[edge],) for edge in edges)
+        modules = [self._modules(edge, own) for edge, own in zip(edges, choices, strict=True)]
+        arrays = [{code: module.arrays() for code, module in own.items()} for own in modules]
+        weights = [{code: (kernel, affine) for code, (kernel, affine, _) in own.items()} for own in arrays]
+        running = [{code: statistics for code, (_, _, statistics) in own.items()} for own in arrays]
+        xs = [nodes[source] for _, source in incoming]
+        chosen = codes[jnp.asarray(edges)] if self.fixed is None else jnp.zeros(len(edges), jnp.int32)
+        y, found = sum_of_edges(chosen, xs, weights, running, choices, self.mode)
+        if self.mode == "train":
+            for code, statistics, own in zip(chosen, found, modules, strict=True):
+                for choice, module in own.items():
+                    used = True if self.fixed is not None else code == choice
+                    module.keep(statistics, y.size // self.width, momentum, used=used)
+        return y
+
+    def _modules(self, edge: int, choices: tuple[int, ...]) -> dict[int, ConvNorm]:
+        return {
             code: ConvNorm(
                 (size, size, self.width, self.width), self.width, self.config.affine, name=_name(EDGES[edge], code)
             )
-            for code, size in _KERNEL_SIZE.items()
-            if chosen in (None, code)
+            for code, size in KERNEL_SIZE.items()
+            if code in choices
         }
-        arrays = {code: module.arrays() for code, module in modules.items()}
-        nothing = unused_statistics(self.width)
-        branches = [  # in the order of the codes
-            lambda x: (jnp.zeros_like(x), nothing),
-            lambda x: (x, nothing),
-            lambda x: conv_norm(nn.relu(x), arrays[_CONV_1X1], self.mode),
-            lambda x: conv_norm(nn.relu(x), arrays[_CONV_3X3], self.mode),
-            lambda x: (average_pool_3x3(x), nothing),
-        ]
-        code = codes[edge] if chosen is None else chosen
-        y, statistics = jax.lax.switch(code, branches, x) if chosen is None else branches[chosen](x)
-        if self.mode == "train":
-            for own, module in modules.items():
-                module.keep(statistics, pixels, momentum, used=code == own)
-        return y

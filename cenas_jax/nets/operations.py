@@ -12,7 +12,6 @@ from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 Mode = Literal["train", "batch", "running"]
@@ -52,22 +51,33 @@ def _plain(x: Array, kernel: Array, stride: tuple[int, int]) -> Array:
 
 
 def _banded(x: Array, kernel: Array, stride: tuple[int, int]) -> Array:
-    """Rows of pixels, those under the kernel side by side, times a matrix that has the kernel for every column; pixels
-    times the kernel where it is a single place."""
+    """Rows of pixels, those under the kernel side by side, times a matrix that has the kernel for every column; whole
+    images times one that has it for every place; or pixels times the kernel where it is a single place."""
     count, height, width, _ = x.shape
     if kernel.shape[:2] == (1, 1):
         seen = x[:, :: stride[0], :: stride[1]]
         return _product(_rows(seen), kernel[0, 0]).reshape(*seen.shape[:3], -1)
-    size, features, (above, left) = kernel.shape[:2], kernel.shape[3], _margins(kernel)
+    size, features, (above, _) = kernel.shape[:2], kernel.shape[3], _margins(kernel)
     rows, columns = (1 + (full - 1) // step for full, step in zip((height, width), stride, strict=True))
-    # Input column w is under column j of the kernel at output column v.
-    w, j, v = np.ogrid[:width, : size[1], :columns]
-    under = jnp.asarray(w == stride[1] * v + j - left, x.dtype)
-    matrix = jnp.einsum("ijcf,wjv->iwcvf", kernel, under).reshape(-1, columns * features)
+    # Whole images have nothing to be copied, and of two rows it is fewer products too. Of four it is a third more, and
+    # the matrix is larger, so that it takes many images to be worth its making.
+    if height <= 2 or (height <= 4 and count >= x[0].size):
+        places = [part for row in _seen_by(kernel, height, stride[0], 0) for part in _seen_by(row, width, stride[1], 1)]
+        matrix = jnp.stack(places, axis=3).reshape(x[0].size, -1)
+        return _product(x.reshape(count, -1), matrix).reshape(count, rows, columns, features)
+    matrix = jnp.stack(_seen_by(kernel, width, stride[1], 1), axis=3).reshape(-1, columns * features)
     padded = jnp.pad(x.reshape(count, height, -1), ((0, 0), (above, above), (0, 0)))
     seen = [padded[:, i : i + (rows - 1) * stride[0] + 1 : stride[0]] for i in range(size[0])]
     seen = jnp.concatenate(seen, axis=-1).reshape(count * rows, -1)
     return _product(seen, matrix).reshape(count, rows, columns, features)
+
+
+def _seen_by(kernel: Array, full: int, stride: int, axis: int) -> list[Array]:
+    """For every place of the kernel along an image's `full` pixels: the kernel's value at each of them, 0 beyond it."""
+    margin = (kernel.shape[axis] - 1) // 2
+    padded = jnp.pad(kernel, [(full, full) if each == axis else (0, 0) for each in range(kernel.ndim)])
+    starts = range(full + margin, margin, -stride)
+    return [jax.lax.slice_in_dim(padded, start, start + full, axis=axis) for start in starts]
 
 
 @jax.custom_vjp
@@ -213,7 +223,21 @@ def max_pool(x: Float[Array, "n h w c"], size: int = 3, stride: int = 1) -> Floa
 
 def average_pool_2x2(x: Float[Array, "n h w c"]) -> Float[Array, "n hs ws c"]:
     """Halves the image: means of 2 x 2 pixels. An odd last row or column is dropped."""
-    return _squares(x).mean(axis=(2, 4))
+    return _means(_squares(x))
+
+
+@jax.custom_vjp
+def _means(squares: Float[Array, "n hs 2 ws 2 c"]) -> Float[Array, "n hs ws c"]:
+    # A sum of moved images, forwards; but backwards it would be one of padded ones, which takes longer than to repeat.
+    return functools.reduce(jnp.add, [squares[:, :, i, :, j] for i in range(2) for j in range(2)]) / 4
+
+
+def _repeated(_, cotangent):
+    n, height, width, channels = cotangent.shape
+    return (jnp.broadcast_to(cotangent[:, :, None, :, None] / 4, (n, height, 2, width, 2, channels)),)
+
+
+_means.defvjp(lambda squares: (_means(squares), None), _repeated)
 
 
 def max_pool_2x2(x: Float[Array, "n h w c"]) -> Float[Array, "n hs ws c"]:
@@ -241,13 +265,37 @@ class Statistics(NamedTuple):
     variance: Float[Array, " c"]
 
 
+def as_rows(x: Float[Array, "n h w c"]) -> Float[Array, "nh wc"]:
+    """A row of pixels a row: XLA on a CPU vectorises along the last axis alone, which is short where channels are
+    few."""
+    return x.reshape(-1, x.shape[2] * x.shape[3])
+
+
+def in_rows(channels: Float[Array, " c"], columns: int) -> Float[Array, "1 wc"]:
+    """To be broadcast over `as_rows`."""
+    return jnp.tile(channels, columns)[None, :]
+
+
+def channel_sums(rows: Float[Array, "nh wc"], columns: int) -> Float[Array, " c"]:
+    """Of `as_rows`."""
+    return rows.sum(axis=0).reshape(columns, -1).sum(axis=0)
+
+
 def batch_statistics(x: Float[Array, "n h w c"], inside: Bool[Array, "1 h w 1"] | None = None) -> Statistics:
     """Over images and pixels (those `inside`), in float32; the variance divides by their number."""
     x = x.astype(jnp.float32)
-    mean = x.mean(axis=(0, 1, 2), where=inside)
+    pixels = x.size // x.shape[-1] if inside is None else x.shape[0] * inside.sum()
+    columns = x.shape[2]
+
+    def mean_of(rows):
+        counted = rows if inside is None else as_rows(jnp.where(inside, rows.reshape(x.shape), 0))
+        return channel_sums(counted, columns) / pixels
+
+    rows = as_rows(x)
+    mean = mean_of(rows)
     # The variance is least about the mean, so that no gradient goes through it there.
-    about = x - jax.lax.stop_gradient(mean)[None, None, None, :]
-    return Statistics(mean, (about**2).mean(axis=(0, 1, 2), where=inside))
+    about = rows - in_rows(jax.lax.stop_gradient(mean), columns)
+    return Statistics(mean, mean_of(about**2))
 
 
 def chosen_statistics(mode: str, running: Statistics, x: Float[Array, "n h w c"], inside=None) -> Statistics:

@@ -60,6 +60,15 @@ def test_gradients_are_those_of_xla_inside_and_outside_of_a_loop(size, kernel_si
     )
 
 
+@pytest.mark.parametrize(("size", "count"), [(1, 3), (2, 3), (3, 30), (4, 70)])
+@pytest.mark.parametrize(("kernel_size", "stride"), [((3, 3), 1), ((3, 3), 2), ((5, 3), 1)])
+def test_gradients_of_whole_small_images_are_those_of_xla(size, count, kernel_size, stride):
+    x, kernel = draw(count, size, size, 3), draw(*kernel_size, 3, 5, seed=1)
+    check_gradients(
+        lambda x, kernel: convolution(x, kernel, stride), lambda x, kernel: plain(x, kernel, stride), x, kernel
+    )
+
+
 def check_gradients(own, xla, x, kernel):
     def gradients(function):
         return jax.value_and_grad(lambda x, kernel: jnp.sum(jnp.sin(function(x, kernel))), argnums=(0, 1))
