@@ -5,7 +5,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,15 @@ def machine(*packages: str) -> dict[str, Any]:
 
 def median_s(call: Callable[[], Any], repeats: int) -> float:
     """Median wall-clock seconds after one warm-up call."""
-    jax.block_until_ready(call())
-    seconds = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        jax.block_until_ready(call())
-        seconds.append(time.perf_counter() - begin)
-    return statistics.median(seconds)
+    return medians_s((call,), repeats)[0]
+
+
+def medians_s(calls: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
+    """Of several calls by turns, so that a slow minute of the machine is all of theirs; after one warm-up of each."""
+    seconds: list[list[float]] = [[] for _ in calls]
+    for _ in range(1 + repeats):
+        for call, taken in zip(calls, seconds, strict=True):
+            begin = time.perf_counter()
+            jax.block_until_ready(call())
+            taken.append(time.perf_counter() - begin)
+    return [statistics.median(taken[1:]) for taken in seconds]

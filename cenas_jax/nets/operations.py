@@ -223,21 +223,7 @@ def max_pool(x: Float[Array, "n h w c"], size: int = 3, stride: int = 1) -> Floa
 
 def average_pool_2x2(x: Float[Array, "n h w c"]) -> Float[Array, "n hs ws c"]:
     """Halves the image: means of 2 x 2 pixels. An odd last row or column is dropped."""
-    return _means(_squares(x))
-
-
-@jax.custom_vjp
-def _means(squares: Float[Array, "n hs 2 ws 2 c"]) -> Float[Array, "n hs ws c"]:
-    # A sum of moved images, forwards; but backwards it would be one of padded ones, which takes longer than to repeat.
-    return functools.reduce(jnp.add, [squares[:, :, i, :, j] for i in range(2) for j in range(2)]) / 4
-
-
-def _repeated(_, cotangent):
-    n, height, width, channels = cotangent.shape
-    return (jnp.broadcast_to(cotangent[:, :, None, :, None] / 4, (n, height, 2, width, 2, channels)),)
-
-
-_means.defvjp(lambda squares: (_means(squares), None), _repeated)
+    return _squares(x).mean(axis=(2, 4))
 
 
 def max_pool_2x2(x: Float[Array, "n h w c"]) -> Float[Array, "n hs ws c"]:

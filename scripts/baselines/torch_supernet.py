@@ -76,7 +76,16 @@ class TorchSupernet(nn.Module):
         return self.head(self.last(x).mean(dim=(2, 3)))
 
 
-def make_steps(model: nn.Module, images, labels, batch: int, learning_rate: float):
+def computing(images, bfloat16: bool):
+    return torch.autocast(images.device.type, torch.bfloat16, enabled=bfloat16)
+
+
+def wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def make_steps(model: nn.Module, images, labels, batch: int, learning_rate: float, bfloat16: bool = False):
     """`steps(paths)`: one step of SGD with Nesterov momentum a path, each on a batch of its own."""
     optimiser = torch.optim.SGD(
         model.parameters(), learning_rate, momentum=0.9, weight_decay=5e-4, nesterov=True, foreach=True
@@ -85,20 +94,23 @@ def make_steps(model: nn.Module, images, labels, batch: int, learning_rate: floa
     def steps(paths) -> None:
         model.train()
         for codes in paths:
-            rows = torch.randint(len(images), (batch,))
+            rows = torch.randint(len(images), (batch,), device=images.device)
             optimiser.zero_grad(set_to_none=True)
-            functional.cross_entropy(model(images[rows], codes), labels[rows]).backward()
+            with computing(images, bfloat16):
+                loss = functional.cross_entropy(model(images[rows], codes), labels[rows])
+            loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimiser.step()
+        wait_for(images.device)
 
     return steps
 
 
-def screen(model: nn.Module, images, labels, paths) -> list[float]:
+def screen(model: nn.Module, images, labels, paths, bfloat16: bool = False) -> list[float]:
     """The share of right answers of every path, normalised by the batch's own statistics."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.0  # normalise by the batch, keep nothing
     model.train()
-    with torch.inference_mode():
+    with torch.inference_mode(), computing(images, bfloat16):
         return [float((model(images, codes).argmax(dim=1) == labels).float().mean()) for codes in paths]
