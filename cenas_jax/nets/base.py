@@ -39,6 +39,8 @@ def supernet_of(
 
     def apply(variables, images: Float[Array, "n h w c"], codes: Int[Array, " d"] | None, mode: Mode, momentum=0.1):
         check(images)
+        if example is not None and (codes is None or codes.shape != example.shape):
+            raise ValueError(f"apply: codes are an array of {example.shape[0]} integers, not {codes}")
         logits, changed = module(mode).apply(variables, images, codes, momentum, mutable=["statistics"])
         return logits, changed["statistics"]
 

@@ -18,7 +18,7 @@ depthwise_he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 def unused_statistics(features: int | tuple[int, ...]) -> Statistics:
     """Mean 0, variance 1: before the first batch, and where a branch normalises nothing."""
-    return Statistics(jnp.zeros(features), jnp.ones(features))
+    return Statistics(jnp.zeros(features, jnp.float32), jnp.ones(features, jnp.float32))
 
 
 class ConvNorm(nn.Module):
@@ -31,10 +31,11 @@ class ConvNorm(nn.Module):
 
     def setup(self):
         if self.shape is not None:
-            self.kernel = self.param("kernel", depthwise_he_normal if self.depthwise else he_normal, self.shape)
+            draw = depthwise_he_normal if self.depthwise else he_normal
+            self.kernel = self.param("kernel", draw, self.shape, jnp.float32)
         if self.affine:
-            self.scale = self.param("scale", nn.initializers.ones, (self.features,))
-            self.shift = self.param("shift", nn.initializers.zeros, (self.features,))
+            self.scale = self.param("scale", nn.initializers.ones, (self.features,), jnp.float32)
+            self.shift = self.param("shift", nn.initializers.zeros, (self.features,), jnp.float32)
         self.running = self.variable("statistics", "running", lambda: unused_statistics(self.features))
 
     def arrays(self):

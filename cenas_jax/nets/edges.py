@@ -47,7 +47,7 @@ def sum_of_edges(
     mode: Mode,
 ) -> tuple[Float[Array, "n h w c"], tuple[Statistics, ...]]:
     """The sum of the edges' operations on `xs`, one of them an edge, and the statistics that normalised each (mean 0
-    and variance 1 where none did), through which no gradient goes.
+    and variance 1 where none did). No gradient goes through these, nor by the `running` ones.
 
     `choices` are the codes that an edge may have: all five in increasing order, or the only one, whose code is not
     read. `weights`, a kernel and `(scale, shift)` or `()`, and `running` are those of the choices that have any, by
@@ -55,8 +55,9 @@ def sum_of_edges(
     """
     # Where no edge has a choice there is no conditional, and JAX's own gradient is the faster one.
     fixed = all(len(of) == 1 for of in choices)
-    found: Any = (_summed if fixed else _sum)(choices, mode, codes, tuple(xs), tuple(weights), tuple(running))
-    return found[:2]
+    arguments = choices, mode, codes, tuple(xs), tuple(weights), jax.lax.stop_gradient(tuple(running))
+    found: Any = _summed(*arguments) if fixed else _sum(*arguments)
+    return found[0], jax.lax.stop_gradient(found[1])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

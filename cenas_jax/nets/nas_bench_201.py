@@ -115,7 +115,7 @@ class _Network(nn.Module):
         """Two 3x3 convolutions, the first of stride 2; on the shortcut 2x2 means and a bare 1x1 convolution."""
         y = self._conv_norm(nn.relu(x), f"{name}_a", features, 3, momentum, stride=2)
         y = self._conv_norm(nn.relu(y), f"{name}_b", features, 3, momentum)
-        kernel = self.param(f"{name}_shortcut", he_normal, (1, 1, x.shape[-1], features))
+        kernel = self.param(f"{name}_shortcut", he_normal, (1, 1, x.shape[-1], features), jnp.float32)
         return y + convolution(average_pool_2x2(x), kernel.astype(x.dtype))
 
 

@@ -30,7 +30,9 @@ def convolution(
 ) -> Float[Array, "n hs ws f"]:
     """A convolution without bias, with an odd kernel, padded by zeros so that stride 1 keeps the size.
 
-    `stride`: of both axes, or of rows and of columns."""
+    `stride`: of both axes, or of rows and of columns. `ValueError` where a side of the kernel is even."""
+    if not all(length % 2 for length in kernel.shape[:2]):
+        raise ValueError(f"convolution: a kernel of {kernel.shape[0]} x {kernel.shape[1]}: its sides must be odd")
     return _convolution(x, kernel, stride if isinstance(stride, tuple) else (stride, stride))
 
 

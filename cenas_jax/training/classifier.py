@@ -64,11 +64,14 @@ class TrainingConfig:
             )
         if not 0 <= self.warm_up_steps < self.steps:
             raise ValueError(f"TrainingConfig: warm_up_steps must be in [0, {self.steps}), got {self.warm_up_steps}")
-        if not 0 <= self.drop_path < 1 or self.auxiliary_weight < 0:
-            raise ValueError(
-                "TrainingConfig: drop_path must be in [0, 1) and auxiliary_weight not negative, got "
-                f"{self.drop_path} and {self.auxiliary_weight}"
-            )
+        for name in ("momentum", "label_smoothing", "average", "drop_path"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"TrainingConfig: {name} must be in [0, 1), got {getattr(self, name)}")
+        for name in ("learning_rate", "last_learning_rate", "weight_decay", "auxiliary_weight"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"TrainingConfig: {name} must be finite and not negative, got {getattr(self, name)}")
+        if not self.clip_norm > 0:
+            raise ValueError(f"TrainingConfig: clip_norm must be positive, got {self.clip_norm}")
 
 
 class TrainState(NamedTuple):
@@ -80,7 +83,7 @@ class TrainState(NamedTuple):
     average: Any
     """Of the variables; `()` without one."""
     failed: Bool[Array, ""]
-    """A loss or gradient was not finite: nothing has changed since, and `step` is the one that failed."""
+    """A loss, gradient or new weight was not finite: nothing has changed since, and `step` is the one that failed."""
 
 
 class ChunkInfo(NamedTuple):
@@ -104,7 +107,7 @@ class Classifier(NamedTuple):
     """`(state, key, data, choice=()) -> (state, info)`: `chunk_steps` steps. The state is donated: keep the new one."""
     accuracy: Callable[..., Float[Array, ""]]
     """`(variables, data, *codes) -> share` of right answers by the running statistics; NaN where logits are not
-    finite."""
+    finite or a label is no class of the network."""
     restart: Callable[..., TrainState]
     """`(variables) -> state`: a new training from a copy of these variables."""
 
@@ -146,9 +149,9 @@ def classifier(
 
     def restart(variables) -> TrainState:
         average = jax.tree.map(jnp.copy, variables) if config.average else ()
-        params = optimise.init(variables["params"])
+        optimiser = optimise.init(variables["params"])
         return TrainState(
-            jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, variables), params, average, jnp.array(False)
+            jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, variables), optimiser, average, jnp.array(False)
         )
 
     def init(key: Key[Array, ""], data: ImageArrays) -> TrainState:
@@ -191,9 +194,14 @@ def classifier(
 
 
 def share_right(logits: Float[Array, "n k"], labels: Int[Array, " n"]) -> Float[Array, ""]:
-    """NaN where a logit is not finite, so that a network that diverged never looks like one that guesses."""
+    """NaN where a logit is not finite, so that a network that diverged never looks like one that guesses, or a label is
+    no class of the network."""
     right = (logits.argmax(axis=1) == labels).mean()
-    return jnp.where(jnp.isfinite(logits).all(), right, jnp.nan)
+    return jnp.where(jnp.isfinite(logits).all() & _is_class(labels, logits.shape[1]).all(), right, jnp.nan)
+
+
+def _is_class(labels: Int[Array, " n"], classes: int) -> Bool[Array, " n"]:
+    return (labels >= 0) & (labels < classes)
 
 
 def _optimiser(config: TrainingConfig) -> optax.GradientTransformation:
@@ -276,7 +284,7 @@ def _step(network, config: TrainingConfig, draw_path, optimise, packing: _Packin
         params, statistics = state.variables["params"], state.variables["statistics"]
         labels = data.labels[rows]
         # A label that is no class of the network must not pass for a probability of nothing: it fails the training.
-        wanted = jnp.where(labels[:, None] < classes, jax.nn.one_hot(labels, classes), jnp.nan)
+        wanted = jnp.where(_is_class(labels, classes)[:, None], jax.nn.one_hot(labels, classes), jnp.nan)
         images, wanted = mixed(key_mix, images, wanted, config.augmentation.mixup)
         if mesh is not None:
             images, wanted = jax.lax.with_sharding_constraint((images, wanted), shared)
@@ -287,7 +295,10 @@ def _step(network, config: TrainingConfig, draw_path, optimise, packing: _Packin
         updates, optimiser = updates_of(gradient, state.optimiser, params)
         variables = {"params": params + updates, "statistics": statistics}
         average = optax.incremental_update(variables, state.average, 1 - config.average) if config.average else ()
-        failed = state.failed | ~jnp.isfinite(loss + jnp.vdot(gradient, gradient))
+        sound = jnp.isfinite(loss + jnp.vdot(gradient, gradient))
+        failed = state.failed | ~functools.reduce(
+            jnp.logical_and, [jnp.isfinite(v).all() for v in variables.values()], sound
+        )
         new = TrainState(state.step + 1, variables, optimiser, average, failed)
         kept = jax.tree.map(lambda after, before: jnp.where(failed, before, after), new, state)
         right = (logits.argmax(axis=1) == wanted.argmax(axis=1)).mean()

@@ -1,5 +1,6 @@
 """Image sets by name or file: digits, CIFAR's official archives, JPEGs, any npz. Every file is checked."""
 
+import gzip
 import io
 import os
 import tarfile
@@ -123,7 +124,8 @@ def _archive(folder: Path, packed: str, unpacked: str) -> Reader:
     if not path.is_file():
         raise ValueError(f"{path}: no such file: put the official archive there, or what it unpacks to ({unpacked}/)")
     try:
-        with tarfile.open(path) as archive:
+        # Whole, for its check sum: tarfile stops reading before it.
+        with tarfile.open(fileobj=io.BytesIO(gzip.decompress(path.read_bytes()))) as archive:
             found = {Path(each.name).name: archive.extractfile(each) for each in archive.getmembers() if each.isfile()}
             members = {name: file.read() for name, file in found.items() if file is not None}
     except _DAMAGE as error:

@@ -16,9 +16,10 @@ from cenas_jax.training.supernet import Supernet
 
 
 class Trained(NamedTuple):
-    state: TrainState
+    state: Any
+    """The last sound `TrainState`; None where the device could not hold one."""
     failure: str | None
-    """Why the training is worth nothing, in one line; its weights are the last sound ones."""
+    """Why the training is worth nothing, in one line."""
 
     @property
     def variables(self) -> Any:
@@ -42,9 +43,9 @@ def train(
 ) -> Trained:
     """Trains to the end of the config's steps, or until `pause(step)` after a chunk.
 
-    A loss or gradient that is not finite, and a compiled chunk that needs more memory than there is, end the training
-    with a `failure`, not an exception; the second before its first step. `ValueError` where a label is no class of the
-    network.
+    A loss, gradient or new weight that is not finite, and a compiled chunk that needs more memory than there is, end
+    the training with a `failure`, not an exception; the second before anything of the network is made. `ValueError`
+    where a label is no class of the network, or a stream of chunks ends early.
 
     Args:
         data: a set that fits on the device; or a function that gives every chunk's images from the chunk of that number
@@ -59,43 +60,70 @@ def train(
             that is read; `ValueError` where checkpoints are asked for without it.
         memory_bytes: of the device; by default what it says of itself, on a CPU the machine's.
     """
+    if not isinstance(data, ImageArrays) and (isinstance(data, tuple) or not callable(data)):
+        raise ValueError("train: data must be on the device (to_device(images)), or a function that streams chunks")
     stream = (lambda chunk: itertools.repeat(data)) if isinstance(data, ImageArrays) else data
     chunks = stream(0)
-    first = next(chunks)
-    state = program.init(key, first) if start is None else start
-    highest, classes = int(first.labels.max()), num_classes(state.variables)
+    first = _next(chunks, 0)
+    shapes = jax.eval_shape(program.init, key, first) if start is None else start
+    _check_labels(first, num_classes(shapes.variables))
+    if checkpoints is not None and not identity:
+        raise ValueError("train: checkpoints need an identity, so that no other training goes on from them")
+    failure = _too_large(program.train_chunk, (shapes, key, first, choice), memory_bytes)
+    if failure is not None:
+        return Trained(start, failure)
+    try:
+        state = program.init(key, first) if start is None else start
+        if checkpoints is not None:
+            whole = {
+                **(identity or {}),
+                "config": repr(config),
+                "key": jax.random.key_data(key).tolist(),
+                "read": digest((first, choice, state)),
+            }
+            state = latest(checkpoints, state, whole)
+        chunk = int(state.step) // config.chunk_steps
+        if chunk:
+            chunks = stream(chunk)
+        else:
+            chunks = itertools.chain([first], chunks)
+        del first  # or a stream's first images would stay on the device
+        while int(state.step) < config.steps and not state.failed:
+            state, info = program.train_chunk(state, key, _next(chunks, chunk), choice)
+            if checkpoints is not None:
+                save(checkpoints, state, whole)
+            progress(int(state.step), jax.device_get(info))
+            chunk += 1
+            if pause(int(state.step)):
+                break
+    except jax.errors.JaxRuntimeError as error:  # what others hold of the memory is not asked before
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return Trained(None, f"{jax.default_backend()}: out of memory amid the training")
+    failure = f"step {int(state.step)}: the loss, its gradient or the new weights are not finite"
+    return Trained(state, failure if state.failed else None)
+
+
+def _next(chunks: Iterator[ImageArrays], chunk: int) -> ImageArrays:
+    images = next(chunks, None)
+    if images is None:
+        raise ValueError(f"train: the stream of images has no chunk {chunk}: give one for each of the config's chunks")
+    return images
+
+
+def _check_labels(data: ImageArrays, classes: int) -> None:
+    if not len(data.labels) == len(data.images) > 0:
+        raise ValueError(f"train: {len(data.images)} images and {len(data.labels)} labels: give one each, and some")
+    lowest, highest = int(data.labels.min()), int(data.labels.max())
     if highest >= classes:
         raise ValueError(f"train: labels reach {highest}, but the network has {classes} classes: give it {highest + 1}")
-    if checkpoints is not None:
-        if not identity:
-            raise ValueError("train: checkpoints need an identity, so that no other training goes on from them")
-        whole = {
-            **identity,
-            "config": repr(config),
-            "key": jax.random.key_data(key).tolist(),
-            "read": digest((first, choice, state)),
-        }
-        state = latest(checkpoints, state, whole)
-    failure = _too_large(program.train_chunk, (state, key, first, choice), memory_bytes)
-    if failure is not None:
-        return Trained(state, failure)
-    chunk = int(state.step) // config.chunk_steps
-    chunks = stream(chunk) if chunk else itertools.chain([first], chunks)
-    del first  # or a stream's first images would stay on the device
-    while int(state.step) < config.steps and not state.failed:
-        state, info = program.train_chunk(state, key, next(chunks), choice)
-        if checkpoints is not None:
-            save(checkpoints, state, whole)
-        progress(int(state.step), jax.device_get(info))
-        if pause(int(state.step)):
-            break
-    failure = f"step {int(state.step)}: the loss or its gradient is not finite" if state.failed else None
-    return Trained(state, failure)
+    if lowest < 0:
+        raise ValueError(f"train: label {lowest} is no class: number them from 0")
 
 
 def _too_large(train_chunk, arguments: tuple, memory_bytes: float | None) -> str | None:
     """Why the device cannot hold what a chunk needs, as its compiler counts it. The calls use what is compiled here."""
-    device = next(iter(jax.tree.leaves(arguments[0])[0].devices()))
+    device = next(iter(arguments[2].images.devices()))
     try:
         needed = train_chunk.lower(*arguments).compile().memory_analysis()
     except jax.errors.JaxRuntimeError as error:
@@ -116,4 +144,9 @@ def _memory_bytes(device) -> float | None:
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return float(stats["bytes_limit"])
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) if device.platform == "cpu" else None
+    if device.platform != "cpu":
+        return None
+    machine = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    container = Path("/sys/fs/cgroup/memory.max")  # "max" where there is no limit
+    limit = container.read_text().strip() if container.is_file() else ""
+    return min(machine, float(limit)) if limit.isdigit() else machine

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.compiling import jit_convolutions
+from compiling import jit_convolutions
 
 from cenas_jax.nets.edges import KERNEL_SIZE, sum_of_edges
 from cenas_jax.nets.operations import Statistics

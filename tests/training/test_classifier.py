@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import os
 import re
 import subprocess
@@ -131,7 +132,7 @@ def test_what_is_not_finite_stops_a_training_with_a_reason():
     kept = jax.tree.map(np.array, whole)
     spoilt = DATA._replace(mean=jnp.full(1, jnp.nan))
     trained = train(KEY, PLAIN, CONFIG, spoilt, start=whole)
-    assert trained.failure == "step 4: the loss or its gradient is not finite"
+    assert trained.failure == "step 4: the loss, its gradient or the new weights are not finite"
     equal(trained.state, kept._replace(failed=np.array(True)))
     state, info = PLAIN.train_chunk(trained.state, KEY, DATA)  # and nothing brings it back
     equal(state, kept._replace(failed=np.array(True)))
@@ -147,10 +148,40 @@ def test_a_number_of_classes_that_does_not_fit_is_refused():
     assert info.failed[-1]
 
 
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_is_no_class_is_told_everywhere(label):
+    data = DATA._replace(labels=DATA.labels.at[0].set(label))
+    with pytest.raises(ValueError, match="label"):
+        train(KEY, PLAIN, CONFIG, data)
+    state = PLAIN.init(KEY, DATA)
+    assert np.isnan(PLAIN.accuracy(state.variables, data))
+    assert PLAIN.train_chunk(state, KEY, data._replace(labels=jnp.full_like(data.labels, label)))[1].failed[-1]
+
+
+@pytest.mark.parametrize("optimiser", [optax.scale(jnp.nan), optax.chain(optax.scale(1e30), optax.scale(1e30))])
+def test_new_weights_that_are_not_finite_fail_and_are_not_kept(optimiser):
+    trained = train(KEY, classifier(linear_network(), CONFIG, optimiser=optimiser), CONFIG, DATA)
+    assert trained.failure == "step 0: the loss, its gradient or the new weights are not finite"
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(trained.variables))
+
+
+def test_a_stream_that_ends_early_is_told():
+    with pytest.raises(ValueError, match="the stream of images has no chunk 1"):
+        train(KEY, PLAIN, CONFIG, lambda chunk: iter([DATA]))
+
+
+@pytest.mark.parametrize(
+    "setting", [{"learning_rate": math.nan}, {"clip_norm": 0.0}, {"average": 1.0}, {"weight_decay": -1.0}]
+)
+def test_settings_that_train_nothing_are_refused(setting):
+    with pytest.raises(ValueError, match=f"TrainingConfig: {next(iter(setting))} must be"):
+        TrainingConfig(**setting)
+
+
 def test_what_cannot_fit_fails_before_its_first_step():
     steps = []
     trained = train(KEY, PLAIN, CONFIG, DATA, progress=lambda step, info: steps.append(step), memory_bytes=1e3)
-    assert trained.failure is not None and not steps and int(trained.state.step) == 0
+    assert trained.failure is not None and not steps and trained.state is None
     assert re.fullmatch(r"cpu: a chunk of steps needs [\d.e-]+ GiB of memory, there are 9.31e-07", trained.failure)
     assert train(KEY, PLAIN, CONFIG, DATA, memory_bytes=1e6).failure is None
 

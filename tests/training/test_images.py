@@ -112,7 +112,14 @@ def test_official_archives_of_cifar(tmp_path, kind, packed):
     np.testing.assert_array_equal(split.test.images[2, 3, 4], test[2, label_bytes:].reshape(3, 32, 32)[:, 3, 4])
     if packed:
         whole = (images / archive).read_bytes()
-        (images / archive).write_bytes(whole[: len(whole) // 2])
+        for damaged in (
+            whole[: len(whole) // 2],
+            whole[:-4],
+            whole[:20000] + bytes([whole[20000] ^ 4]) + whole[20001:],
+        ):
+            (images / archive).write_bytes(damaged)
+            with pytest.raises(ValueError, match=f"{archive}: damaged"):
+                load_images(kind, tmp_path)
         message = f"{archive}: damaged"
     else:
         last = "test_batch.bin" if kind == "cifar10" else "test.bin"
