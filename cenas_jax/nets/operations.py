@@ -270,7 +270,8 @@ def channel_sums(rows: Float[Array, "nh wc"], columns: int) -> Float[Array, " c"
 
 
 def batch_statistics(x: Float[Array, "n h w c"], inside: Bool[Array, "1 h w 1"] | None = None) -> Statistics:
-    """Over images and pixels (those `inside`), in float32; the variance divides by their number."""
+    """Over images and pixels (those `inside`), in float32; the variance divides by their number. First derivatives are
+    exact; second ones are not."""
     x = x.astype(jnp.float32)
     pixels = x.size // x.shape[-1] if inside is None else x.shape[0] * inside.sum()
     columns = x.shape[2]
