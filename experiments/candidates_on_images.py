@@ -7,9 +7,9 @@ On digits a good cell is trained from nothing, compilation included. On 2,400 im
 highest, median and lowest accuracy in the benchmark are trained with 5 seeds each, all in one compiled program, with 8
 channels and three cells a stage. Writes results/candidates_on_images.json.
 
-Expected time: 7 minutes on one core. Expected: 98 % or more on digits (98.3 % in 16 s on one core, with compilation); on
-CIFAR-10 46 to 50 % for the best architecture, 38 to 44 % for the median one, 10 % for the worst (it computes nothing),
-so the benchmark's order with each of the 5 seeds.
+Expected time: 7 minutes on one core. Expected: 98 % or more on digits (98.3 % in 16 s on one core, with compilation);
+on CIFAR-10 46 to 50 % for the best architecture, 38 to 44 % for the median one, 10 % for the worst (which computes
+nothing), so the benchmark's order with each of the 5 seeds.
 """
 
 import json
