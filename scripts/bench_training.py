@@ -94,6 +94,8 @@ def measured_row(what: str, images: int, jax_call, torch_call, repeats: int) -> 
         cold = first_s(jax_call)
         ours, torchs = medians_s((jax_call, torch_call), repeats)
         again = first_s(jax_call)
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
     return {
         "what": what,
         "images_per_s": images / ours,
