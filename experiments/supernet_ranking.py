@@ -6,9 +6,8 @@
 `digits` are 150 images to train on, so that architectures differ (79 to 93 %), and 1,647 to judge by; `cifar10-16` is
 CIFAR-10's JPEGs as means of 2 x 2 pixels (needs Pillow), 10,000 to train on and 4,000 of the test images. Expected
 figure: on digits tau 0.48 one-shot and few-shot (0.42 one-shot trained as long); in the region 0.30, and 0.48 where the
-region's paths were trained on (0.41, 0.42, 0.38, 0.48 and 0.56 before a change of rounding); on CIFAR-10 0.41 one-shot,
-0.50 few-shot and 0.53 one-shot trained as long (the committed results are of one seed of two: they are written after
-each).
+region's paths were trained on; on CIFAR-10 0.41 one-shot, 0.50 few-shot and 0.53 one-shot trained as long (the
+committed results are of one seed of two: they are written after each).
 
 64 architectures of NAS-Bench-201 (different classes of isomorphs, 8 channels, three cells a stage) and, on digits, some
 of the region that LaMOO finds from their accuracy and multiply-adds are trained by themselves: their mean accuracy on

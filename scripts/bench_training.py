@@ -7,7 +7,7 @@ CIFAR's size with the benchmark's own 16 channels and five cells. A step of the 
 standardises bytes, clips and updates as a training does; the PyTorch side (baselines/torch_supernet.py) has its images
 ready as floats, runs only the path's operations and updates all weights together (foreach). Medians of five by turns
 after a warm-up; compilation apart, cold and from the persistent cache, with what tracing takes. Needs an otherwise idle
-machine; 8 minutes on 2 cores. Where both see a GPU they use it, and compute in bfloat16. Expected on a processor, times
+machine; 9 minutes on 2 cores. Where both see a GPU they use it, and compute in bfloat16. Expected on a processor, times
 PyTorch's images per second: digits 2.4 (supernet), 2.2 (screening), 2.3 to 4.6 (candidates); CIFAR's size 0.5, 0.9,
 0.5 to 0.8.
 """

@@ -142,13 +142,12 @@ class _Cell(nn.Module):
         weights = [{code: (kernel, affine) for code, (kernel, affine, _) in own.items()} for own in arrays]
         running = [{code: statistics for code, (_, _, statistics) in own.items()} for own in arrays]
         xs = [nodes[source] for _, source in incoming]
-        chosen = codes[jnp.asarray(edges)] if self.fixed is None else jnp.zeros(len(edges), jnp.int32)
+        chosen = (codes if self.fixed is None else jnp.asarray(self.fixed))[jnp.asarray(edges)]
         y, found = sum_of_edges(chosen, xs, weights, running, choices, self.mode)
         if self.mode == "train":
             for code, statistics, own in zip(chosen, found, modules, strict=True):
                 for choice, module in own.items():
-                    used = True if self.fixed is not None else code == choice
-                    module.keep(statistics, y.size // self.width, momentum, used=used)
+                    module.keep(statistics, y.size // self.width, momentum, used=code == choice)
         return y
 
     def _modules(self, edge: int, choices: tuple[int, ...]) -> dict[int, ConvNorm]:

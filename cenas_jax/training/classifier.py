@@ -295,10 +295,10 @@ def _step(network, config: TrainingConfig, draw_path, optimise, packing: _Packin
         updates, optimiser = updates_of(gradient, state.optimiser, params)
         variables = {"params": params + updates, "statistics": statistics}
         average = optax.incremental_update(variables, state.average, 1 - config.average) if config.average else ()
-        sound = jnp.isfinite(loss + jnp.vdot(gradient, gradient))
-        failed = state.failed | ~functools.reduce(
-            jnp.logical_and, [jnp.isfinite(v).all() for v in variables.values()], sound
-        )
+        # A gradient whose norm overflows would be clipped to nothing.
+        checked = (loss + jnp.vdot(gradient, gradient), *variables.values())
+        sound = [jnp.isfinite(values).all() for values in checked]
+        failed = state.failed | ~jnp.stack(sound).all()
         new = TrainState(state.step + 1, variables, optimiser, average, failed)
         kept = jax.tree.map(lambda after, before: jnp.where(failed, before, after), new, state)
         right = (logits.argmax(axis=1) == wanted.argmax(axis=1)).mean()

@@ -60,7 +60,7 @@ def train(
             that is read; `ValueError` where checkpoints are asked for without it.
         memory_bytes: of the device; by default what it says of itself, on a CPU the machine's.
     """
-    if not isinstance(data, ImageArrays) and (isinstance(data, tuple) or not callable(data)):
+    if not isinstance(data, ImageArrays) and not callable(data):
         raise ValueError("train: data must be on the device (to_device(images)), or a function that streams chunks")
     stream = (lambda chunk: itertools.repeat(data)) if isinstance(data, ImageArrays) else data
     chunks = stream(0)
@@ -83,10 +83,7 @@ def train(
             }
             state = latest(checkpoints, state, whole)
         chunk = int(state.step) // config.chunk_steps
-        if chunk:
-            chunks = stream(chunk)
-        else:
-            chunks = itertools.chain([first], chunks)
+        chunks = stream(chunk) if chunk else itertools.chain([first], chunks)
         del first  # or a stream's first images would stay on the device
         while int(state.step) < config.steps and not state.failed:
             state, info = program.train_chunk(state, key, _next(chunks, chunk), choice)
