@@ -7,9 +7,9 @@ CIFAR's size with the benchmark's own 16 channels and five cells. A step of the 
 standardises bytes, clips and updates as a training does; the PyTorch side (baselines/torch_supernet.py) has its images
 ready as floats, runs only the path's operations and updates all weights together (foreach). Medians of five by turns
 after a warm-up; compilation apart, cold and from the persistent cache, with what tracing takes. Needs an otherwise idle
-machine; 9 minutes on 2 cores. Where both see a GPU they use it, and compute in bfloat16. Expected on a processor, times
-PyTorch's images per second: digits 2.4 (supernet), 2.2 (screening), 2.3 to 4.6 (candidates); CIFAR's size 0.5, 0.9,
-0.5 to 0.8.
+machine; 9 to 27 minutes on 2 cores. Where both see a GPU they use it, and compute in bfloat16. Expected on a processor,
+times PyTorch's images per second: digits 2.4 to 2.8 (supernet), 2.0 to 2.2 (screening), 2.3 to 5.1 (candidates);
+CIFAR's size 0.5, 0.7 to 0.9, 0.5 to 0.8. Processors differ: a slower one compiled for three times as long.
 """
 
 import argparse
