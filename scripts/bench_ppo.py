@@ -54,7 +54,7 @@ from cenas_jax.allocation.ppo import PPO, Hyperparameters, PPOConfig, ppo
 from cenas_jax.config import PolicyTrainOptions
 from cenas_jax.runs.policies import SLOTS
 from cenas_jax.runs.policy_tasks import HOURS, PolicyTasks, draw_task, task_environment, training_tasks
-from cenas_jax.search.gaussian_process import fit_correction, posterior_quantiles
+from cenas_jax.search.gaussian_process import features_of, fit_correction, posterior_quantiles
 from cenas_jax.search.lamoo import TreeConfig, partition, space_kernel
 from cenas_jax.search.ranking import LEVELS, by_hypervolume_gain, first_front
 from cenas_jax.spaces.nas_bench_201 import nas_bench_201
@@ -216,7 +216,7 @@ def bench_parts(tasks: PolicyTasks, arguments: argparse.Namespace) -> list[dict]
     table, problem = jax.tree.map(lambda part: part[0], tasks.tables), SearchTasks.of(tasks, SLOTS)
     problem, config = problem.problems[0], problem.config
     codes = space.codes(jnp.arange(space.size))
-    one_hot, features = space.one_hot(codes), space.features(codes)
+    seen, features = features_of(space)(codes), space.features(codes)
     tree = TreeConfig()
     kernel, depth_of = space_kernel(tree.svm, codes, features)
     scorer, rows = RegionScorer(features=problem.features, config=config), []
@@ -228,11 +228,11 @@ def bench_parts(tasks: PolicyTasks, arguments: argparse.Namespace) -> list[dict]
         valid = jnp.ones(count, bool)
 
         def fit(index, valid=valid):
-            return fit_correction(one_hot[index], table.estimates[index, 0], table.objectives[index, 0], valid)
+            return fit_correction(seen[index], table.estimates[index], table.objectives[index, 0], valid)
 
         def rank(index, query, correction, valid=valid):
             known = table.estimates[query]
-            guess = posterior_quantiles(correction, one_hot[index], one_hot[query], known[:, 0], LEVELS)
+            guess = posterior_quantiles(correction, seen[index], seen[query], known, LEVELS)
             predicted = jnp.stack([guess, jnp.broadcast_to(known[:, 1], guess.shape)], axis=-1)
             every = jnp.ones(query.shape[0], bool)
             return by_hypervolume_gain(
@@ -247,12 +247,12 @@ def bench_parts(tasks: PolicyTasks, arguments: argparse.Namespace) -> list[dict]
         one, other = sets[0, :count], sets[0, count:]
 
         def numpy_fit(one=one):
-            correction = Correction(problem.one_hot[one], problem.estimates[one, 0], problem.objectives[one, 0])
+            correction = Correction(problem.predictor_features[one], problem.estimates[one], problem.objectives[one, 0])
             _ = correction.fitted
             return correction
 
         def numpy_rank(correction, one=one, other=other):
-            guess = correction.posterior_quantiles(problem.one_hot[other], problem.estimates[other, 0])
+            guess = correction.posterior_quantiles(problem.predictor_features[other], problem.estimates[other])
             predicted = np.stack([guess, np.broadcast_to(problem.estimates[other, 1], guess.shape)], axis=-1)
             return by_gain(predicted, problem.objectives[one], problem.reference_point, n)
 

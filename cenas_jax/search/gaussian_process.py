@@ -3,30 +3,35 @@
 A supernet filters bad architectures but hardly orders good ones (Kendall tau about 0 inside the true top 1,000 of
 NAS-Bench-201). What it says is a feature here, beside the architecture itself:
 
-    k(a, b) = exp(-(|one_hot(a) - one_hot(b)|^2 + (e_a - e_b)^2) / (2 l^2)) + noise
+    k(a, b) = exp(-(|x_a - x_b|^2 / 2 + (e_a - e_b)^2 + w |o_a - o_b|^2) / (2 l^2)) + noise
 
-with `e` the standardised estimate. The length `l` and the noise are chosen on a grid by marginal likelihood, the
-amplitude in closed form (Rasmussen & Williams 2006, sections 2.2, 2.7 and 5.4.1). Accuracies crowd below a ceiling and
-have a long tail of failures, so the process models `-log(1 + (best - target) / s)` with `s` the median distance from
-the best. Tried and worse on NAS-Bench-201: targets as they are, a linear term in the estimate, a second length for it,
-clipped targets.
+with `x` the architecture (`features_of`), `e` its standardised estimate, and `o` those of the other objectives: a known
+cost tells of accuracy, too. The length `l`, the weight `w`, 0 or 1, and the noise are chosen on a grid by
+marginal likelihood, the amplitude in closed form (Rasmussen & Williams 2006, sections 2.2, 2.7 and 5.4.1). Accuracies
+crowd below a ceiling and have a long tail of failures, so the process models `-log(1 + (best - target) / s)` with `s`
+the median distance from the best. Tried and worse on NAS-Bench-201: targets as they are, a linear term in the estimate,
+a second length for it, clipped targets, features of its paths, the mean over the grid in place of its best.
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from cenas_jax.search.base import shared_maximum
+from cenas_jax.spaces.base import SearchSpace
 
 LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0)
-"""Of the kernel; two architectures that differ on one edge are sqrt(2) apart."""
+"""Of the kernel; two architectures that differ on one edge are sqrt(2) apart, or 1 where their choices differ."""
 NOISES = (1e-3, 1e-2, 1e-1)
 """Variances, relative to the amplitude."""
+WEIGHTS = (0.0, 1.0)
+"""Of the other objectives' estimates."""
 MOST_ROWS = 48
-"""Evaluations, the first of all, by which the pair is chosen: the grid costs fifteen factorisations, the fit one."""
+"""Evaluations, the first of all, by which the three are chosen: the grid costs thirty factorisations, the fit one."""
 FEWEST_ESTIMATES = 2
 """Of evaluated architectures, below which there is no spread to standardise estimates by."""
 
@@ -36,7 +41,7 @@ class Correction(NamedTuple):
 
     taught: Bool[Array, " n"]
     weights: Float[Array, " n"]
-    estimate: Float[Array, " n"]  # standardised; 0 where unknown
+    estimates: Float[Array, "n m"]  # standardised and weighted; 0 where unknown
     length: Float[Array, ""]
     noise: Float[Array, ""]  # variance, relative to the amplitude
     amplitude: Float[Array, ""]
@@ -44,36 +49,67 @@ class Correction(NamedTuple):
     scale: Float[Array, ""]
     mean: Float[Array, ""]  # of the warped targets
     deviation: Float[Array, ""]
-    estimate_mean: Float[Array, ""]
-    estimate_deviation: Float[Array, ""]
+    estimate_mean: Float[Array, " m"]
+    estimate_scale: Float[Array, " m"]  # root of the weight, over the standard deviation
     told: Bool[Array, ""]  # enough rows had an estimate
     exact: Bool[Array, ""]
     """Every known estimate is its target (a cost from a table), and needs no correction."""
 
 
-def no_correction(rows: int) -> Correction:
-    """Of a process that has learnt nothing, with so many rows."""
-    zero, one, none = jnp.zeros(()), jnp.ones(()), jnp.zeros(rows)
-    return Correction(none > 0, none, none, one, one, zero, zero, one, zero, one, zero, one, none.any(), none.any())
+def features_of(space: SearchSpace) -> Callable[[Int[Array, "n d"]], Float[Array, "n f"]]:
+    """`codes[n, d] -> features[n, f]`: indicators of the choices, and where all entries have the same number of choices
+    (edges of a cell, each with one of its operations) how many of them took each."""
+    same = len(set(space.num_choices)) == 1
+
+    def features(codes):
+        one_hot = space.one_hot(codes)
+        if not same:
+            return one_hot
+        counts = one_hot.reshape(*one_hot.shape[:-1], len(space.num_choices), -1).sum(axis=-2)
+        return jnp.concatenate([one_hot, counts], axis=-1)
+
+    return features
+
+
+def no_correction(rows: int, objectives: int) -> Correction:
+    """Of a process that has learnt nothing, with so many rows, and estimates of so many objectives."""
+    zero, one, none, nowhere = jnp.zeros(()), jnp.ones(()), jnp.zeros(rows), jnp.zeros(objectives)
+    return Correction(
+        taught=none > 0,
+        weights=none,
+        estimates=jnp.zeros((rows, objectives)),
+        length=one,
+        noise=one,
+        amplitude=zero,
+        best=zero,
+        scale=one,
+        mean=zero,
+        deviation=one,
+        estimate_mean=nowhere,
+        estimate_scale=nowhere,
+        told=zero > 0,
+        exact=zero > 0,
+    )
 
 
 def resized(correction: Correction, rows: int) -> Correction:
     """The same with so many rows: added ones teach nothing, and dropped ones must not have."""
 
     def fitted(values):
-        return jnp.pad(values[:rows], (0, max(rows - values.shape[0], 0)))
+        return jnp.pad(values[:rows], ((0, max(rows - values.shape[0], 0)), *((0, 0),) * (values.ndim - 1)))
 
-    by_row = ("taught", "weights", "estimate")
+    by_row = ("taught", "weights", "estimates")
     return correction._replace(**{name: fitted(getattr(correction, name)) for name in by_row})
 
 
 def fit_correction(
-    one_hot: Float[Array, "n h"],
-    estimate: Float[Array, " n"],
+    features: Float[Array, "n f"],
+    estimates: Float[Array, "n m"],
     target: Float[Array, " n"],
     valid: Bool[Array, " n"],
 ) -> Correction:
-    """Learns `target`, which is maximised, from architectures and their estimates.
+    """Learns `target`, which is maximised, from architectures and their estimates: its own in the first column, those
+    of other objectives in the rest.
 
     Rows that are not `valid`, or whose target is NaN, teach nothing. A NaN estimate counts as an average one.
     """
@@ -83,84 +119,104 @@ def fit_correction(
     warped = -jnp.log1p(jnp.where(valid, best - target, 0) / scale)
     mean, deviation = _moments(warped, valid)
     y = jnp.where(valid, (warped - mean) / deviation, 0)
-    known = valid & ~jnp.isnan(estimate)
-    estimate_mean, estimate_deviation = _moments(estimate, known)
-    e = jnp.where(known, (estimate - estimate_mean) / estimate_deviation, 0)
+    known = valid[:, None] & ~jnp.isnan(estimates)
+    estimate_mean, estimate_deviation = jax.vmap(_moments, in_axes=1)(estimates, known)
+    e = jnp.where(known, (estimates - estimate_mean[None]) / estimate_deviation[None], 0)
 
-    close = jnp.abs(estimate - target) <= 1e-5 * jnp.abs(target)
-    exact = known.any() & jnp.where(known, close, True).all()
-    lengths, noises = jnp.asarray(LENGTHS, y.dtype), jnp.asarray(NOISES, y.dtype)
+    own, own_known = estimates[:, 0], known[:, 0]
+    close = jnp.abs(own - target) <= 1e-5 * jnp.abs(target)
+    exact = own_known.any() & jnp.where(own_known, close, True).all()
+    lengths, noises, weights = (jnp.asarray(menu, y.dtype) for menu in (LENGTHS, NOISES, WEIGHTS))
 
-    def choose():  # the pair of the greatest evidence
+    def choose():  # what has the greatest evidence
         rows = jnp.argsort(~valid, stable=True)[:MOST_ROWS]
-        x, e_x, y_x, valid_x = one_hot[rows], e[rows], y[rows], valid[rows]
-        distance = _squared_distance(x, e_x, x, e_x)
+        x, e_x, y_x, valid_x = features[rows], e[rows], y[rows], valid[rows]
+        distance = _squared_distance(x, e_x[:, :1], x, e_x[:, :1])
+        beside = ((e_x[:, None, 1:] - e_x[None, :, 1:]) ** 2).sum(axis=-1)
         count = jnp.maximum(valid_x.sum(), 1)
 
         def evidence(gram, noise):
-            weights, factor = _solve(gram, y_x, valid_x, noise)
-            amplitude = _amplitude(y_x, weights, valid_x)
+            solved, factor = _solve(gram, y_x, valid_x, noise)
+            amplitude = _amplitude(y_x, solved, valid_x)
             value = -0.5 * count * jnp.log(amplitude) - jnp.where(valid_x, jnp.log(jnp.diag(factor)), 0).sum()
             return jnp.where(jnp.isfinite(value), value, -jnp.inf)
 
-        def of_length(length):
-            gram = _gram(distance, valid_x, length)
+        def of_kernel(kernel):
+            length, weight = kernel
+            gram = _gram(distance + weight * beside, valid_x, length)
             return jax.lax.map(lambda noise: evidence(gram, noise), noises)
 
-        best = jnp.argmax(jax.lax.map(of_length, lengths))
-        return lengths[best // len(NOISES)], noises[best % len(NOISES)]
+        kernels = jnp.tile(lengths, len(WEIGHTS)), jnp.repeat(weights, len(LENGTHS))
+        best = jnp.argmax(jax.lax.map(of_kernel, kernels))
+        length, weight = (menu[best // len(NOISES)] for menu in kernels)
+        return length, noises[best % len(NOISES)], weight
 
     # A cost from a table needs no correction, and no choice; in most batches of searches the cost is exact in all.
     needed = shared_maximum((~exact).astype(jnp.int32)) > 0
-    first = lengths[0], noises[0]
+    first = lengths[0], noises[0], weights[0]
     chosen = jax.lax.cond(needed, choose, lambda: first)
-    length, noise = jax.tree.map(functools.partial(jnp.where, exact), first, chosen)
-    weights, _ = _solve(_gram(_squared_distance(one_hot, e, one_hot, e), valid, length), y, valid, noise)
-    amplitude = _amplitude(y, weights, valid)
-    moments = mean, deviation, estimate_mean, estimate_deviation
-    told = known.sum() >= FEWEST_ESTIMATES
-    return Correction(valid, weights, e, length, noise, amplitude, best, scale, *moments, told, exact)
+    length, noise, weight = jax.tree.map(functools.partial(jnp.where, exact), first, chosen)
+    root = jnp.where(jnp.arange(estimates.shape[1]) == 0, 1.0, jnp.sqrt(weight))
+    e = e * root[None]
+    solved, _ = _solve(_gram(_squared_distance(features, e, features, e), valid, length), y, valid, noise)
+    return Correction(
+        taught=valid,
+        weights=solved,
+        estimates=e,
+        length=length,
+        noise=noise,
+        amplitude=_amplitude(y, solved, valid),
+        best=best,
+        scale=scale,
+        mean=mean,
+        deviation=deviation,
+        estimate_mean=estimate_mean,
+        estimate_scale=root / estimate_deviation,
+        told=own_known.sum() >= FEWEST_ESTIMATES,
+        exact=exact,
+    )
 
 
 def posterior_quantiles(
     correction: Correction,
-    one_hot: Float[Array, "n h"],
-    query_one_hot: Float[Array, "c h"],
-    query: Float[Array, " c"],
+    features: Float[Array, "n f"],
+    query_features: Float[Array, "c f"],
+    query: Float[Array, "c m"],
     levels: tuple[float, ...],
 ) -> Float[Array, "q c"]:
     """Quantiles of the noise-free target at the query architectures, in its unit, at each of the `levels`, in (0, 1).
 
-    `one_hot` are the rows of the fit, `query` the estimates of the query architectures. A NaN estimate counts as an
-    average one. Where the correction is `exact`, estimates that are known are the answer at every level, and the median
-    is where they are not. The median is 0 where nothing was learnt.
+    `features` are the rows of the fit, `query` the estimates of the query architectures, in the fit's columns. A NaN
+    estimate counts as an average one. Where the correction is `exact`, estimates that are known are the answer at every
+    level, and the median is where they are not. The median is 0 where nothing was learnt.
     """
-    e = jnp.nan_to_num((query - correction.estimate_mean) / correction.estimate_deviation, nan=0.0)
-    distance = _squared_distance(query_one_hot, e, one_hot, correction.estimate)
-    taught, rows, length = correction.taught, correction.estimate, correction.length
+    e = jnp.nan_to_num((query - correction.estimate_mean[None]) * correction.estimate_scale[None], nan=0.0)
+    taught, rows, length = correction.taught, correction.estimates, correction.length
+    distance = _squared_distance(query_features, e, features, rows)
     likeness = jnp.where(taught, jnp.exp(-distance / (2 * length**2)), 0)
+    centre = likeness @ correction.weights
 
     def spread():
-        gram = _gram(_squared_distance(one_hot, rows, one_hot, rows), taught, length)
+        gram = _gram(_squared_distance(features, rows, features, rows), taught, length)
         factor = _factor(gram, taught, correction.noise)  # the fit's; to keep it would be capacity^2 numbers a search
         explained = jnp.square(jax.scipy.linalg.solve_triangular(factor, likeness.T, lower=True)).sum(axis=0)
         return jnp.sqrt(correction.amplitude * jnp.maximum(1 - explained, 0))
 
     needed = shared_maximum((~correction.exact).astype(jnp.int32)) > 0
-    deviation = jnp.where(correction.exact, 0, jax.lax.cond(needed, spread, lambda: jnp.zeros_like(e)))
-    centre = likeness @ correction.weights
+    deviation = jnp.where(correction.exact, 0, jax.lax.cond(needed, spread, lambda: jnp.zeros_like(centre)))
 
     def quantile(z):
         warped = correction.mean + correction.deviation * (centre + z * deviation)
         value = correction.best - correction.scale * jnp.expm1(-warped)
-        return jnp.where(correction.exact & ~jnp.isnan(query), query, value)
+        return jnp.where(correction.exact & ~jnp.isnan(query[:, 0]), query[:, 0], value)
 
     return jax.vmap(quantile)(jax.scipy.special.ndtri(jnp.asarray(levels)))
 
 
 def _squared_distance(x, e_x, z, e_z):
-    mismatches = z[0].sum() - x @ z.T  # each is worth 2 between one-hot vectors
-    return 2 * mismatches + (e_x[:, None] - e_z[None, :]) ** 2
+    # Features are small whole numbers, of which products are exact at any precision; estimates are not.
+    features = (x**2).sum(axis=1)[:, None] + (z**2).sum(axis=1)[None, :] - 2 * x @ z.T
+    return features / 2 + ((e_x[:, None] - e_z[None, :]) ** 2).sum(axis=-1)
 
 
 def _gram(distance, valid, length):

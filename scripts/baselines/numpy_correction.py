@@ -11,7 +11,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.special import ndtri
 
-LENGTHS, NOISES = (1.0, 1.5, 2.0, 3.0, 4.0), (1e-3, 1e-2, 1e-1)
+LENGTHS, NOISES, WEIGHTS = (1.0, 1.5, 2.0, 3.0, 4.0), (1e-3, 1e-2, 1e-1), (0.0, 1.0)
 MOST_ROWS, FEWEST_ESTIMATES = 48, 2
 LEVELS, SHORTLIST = (0.1, 0.3, 0.5, 0.7, 0.9), 64
 
@@ -19,29 +19,31 @@ LEVELS, SHORTLIST = (0.1, 0.3, 0.5, 0.7, 0.9), 64
 class Correction:
     """A Gaussian process of one objective, fitted on evaluated architectures."""
 
-    def __init__(self, one_hot: np.ndarray, estimate: np.ndarray, target: np.ndarray):
-        """Rows `[n, h]`, `[n]` (NaN where unknown), `[n]` (maximised, finite)."""
-        self.one_hot, self.best = one_hot, target.max() if len(target) else 0.0
+    def __init__(self, features: np.ndarray, estimates: np.ndarray, target: np.ndarray):
+        """Rows `[n, f]`, `[n, m]` (the objective's own first, NaN where unknown), `[n]` (maximised, finite)."""
+        self.features, self.best = features, target.max() if len(target) else 0.0
         self.scale = _median_distance(self.best - target)
         warped = -np.log1p((self.best - target) / self.scale)
         self.mean, self.deviation = _moments(warped)
         self.y = (warped - self.mean) / self.deviation
-        known = ~np.isnan(estimate)
+        self.moments = [_moments(column[~np.isnan(column)]) for column in estimates.T]
+        self.e = self._standardised(estimates)
+        own = estimates[:, 0]
+        known = ~np.isnan(own)
         self.told = known.sum() >= FEWEST_ESTIMATES
-        self.estimate_mean, self.estimate_deviation = _moments(estimate[known])
-        self.e = self._standardised(estimate)
-        close = np.abs(estimate - target)[known] <= 1e-5 * np.abs(target)[known]
+        close = np.abs(own - target)[known] <= 1e-5 * np.abs(target)[known]
         self.exact = bool(known.any() and close.all())
 
-    def posterior_quantiles(self, one_hot: np.ndarray, estimate: np.ndarray) -> np.ndarray:
-        """`[levels, c]`, in the target's unit, of architectures `[c, h]` with these estimates (NaN: unknown)."""
-        unknown, shape = np.isnan(estimate), (len(LEVELS), len(estimate))
+    def posterior_quantiles(self, features: np.ndarray, estimates: np.ndarray) -> np.ndarray:
+        """`[levels, c]`, in the target's unit, of architectures `[c, f]` with estimates `[c, m]` (NaN: unknown)."""
+        own = estimates[:, 0]
+        unknown, shape = np.isnan(own), (len(LEVELS), len(own))
         if self.exact and not unknown.any():
-            return np.broadcast_to(estimate, shape)
+            return np.broadcast_to(own, shape)
         if not len(self.y):
             return np.zeros(shape)
-        length, weights, factor = self.fitted
-        distance = _squared_distance(one_hot, self._standardised(estimate), self.one_hot, self.e)
+        (length, weight), weights, factor = self.fitted
+        distance = _squared_distance(features, self._standardised(estimates), self.features, self.e, weight)
         likeness = _kernel(distance, length)
         deviations = np.zeros(shape)
         if not self.exact:
@@ -50,29 +52,31 @@ class Correction:
             deviations = ndtri(LEVELS)[:, None] * np.sqrt(amplitude * np.maximum(1 - explained, 0))
         warped = self.mean + self.deviation * (likeness @ weights + deviations)
         quantiles = self.best - self.scale * np.expm1(-warped)
-        return np.where(unknown, quantiles, estimate) if self.exact else quantiles
+        return np.where(unknown, quantiles, own) if self.exact else quantiles
 
     @cached_property
-    def fitted(self) -> tuple[float, np.ndarray, np.ndarray]:
-        """The length of the greatest evidence, the weights of the rows, and their Cholesky factor."""
-        length, noise = (LENGTHS[0], NOISES[0]) if self.exact else self._choose()
-        gram = _kernel(_squared_distance(self.one_hot, self.e, self.one_hot, self.e), length)
-        return length, *_solve(gram, noise, self.y)
+    def fitted(self) -> tuple[tuple[float, float], np.ndarray, np.ndarray]:
+        """Length and weight of the greatest evidence, the weights of the rows, and their Cholesky factor."""
+        length, weight, noise = (LENGTHS[0], WEIGHTS[0], NOISES[0]) if self.exact else self._choose()
+        gram = _kernel(_squared_distance(self.features, self.e, self.features, self.e, weight), length)
+        return (length, weight), *_solve(gram, noise, self.y)
 
-    def _choose(self) -> tuple[float, float]:
-        x, e, y = self.one_hot[:MOST_ROWS], self.e[:MOST_ROWS], self.y[:MOST_ROWS]
-        distance, best = _squared_distance(x, e, x, e), (-math.inf, 0.0, 0.0)
-        grams = {length: _kernel(distance, length) for length in LENGTHS}
-        for length, noise in itertools.product(LENGTHS, NOISES):
-            weights, factor = _solve(grams[length], noise, y)
-            amplitude = max(y @ weights / len(y), 1e-12)
-            value = -0.5 * len(y) * math.log(amplitude) - np.log(np.diagonal(factor)).sum()
-            if value > best[0]:
-                best = value, length, noise
+    def _choose(self) -> tuple[float, float, float]:
+        x, e, y = self.features[:MOST_ROWS], self.e[:MOST_ROWS], self.y[:MOST_ROWS]
+        best = (-math.inf, 0.0, 0.0, 0.0)
+        for weight, length in itertools.product(WEIGHTS, LENGTHS):
+            gram = _kernel(_squared_distance(x, e, x, e, weight), length)
+            for noise in NOISES:
+                weights, factor = _solve(gram, noise, y)
+                amplitude = max(y @ weights / len(y), 1e-12)
+                value = -0.5 * len(y) * math.log(amplitude) - np.log(np.diagonal(factor)).sum()
+                if value > best[0]:
+                    best = value, length, weight, noise
         return best[1:]
 
-    def _standardised(self, estimate: np.ndarray) -> np.ndarray:
-        return np.nan_to_num((estimate - self.estimate_mean) / self.estimate_deviation, nan=0.0)
+    def _standardised(self, estimates: np.ndarray) -> np.ndarray:
+        mean, deviation = np.array(self.moments).T
+        return np.nan_to_num((estimates - mean) / deviation, nan=0.0)
 
 
 def by_gain(predicted: np.ndarray, objectives: np.ndarray, reference_point: np.ndarray, n: int) -> np.ndarray:
@@ -113,9 +117,10 @@ def _front(points: np.ndarray) -> np.ndarray:
     return points[points[:, 1] > highest_before]
 
 
-def _squared_distance(x, e_x, z, e_z) -> np.ndarray:
-    mismatches = z[0].sum() - x @ z.T
-    return 2 * mismatches + (e_x[:, None] - e_z) ** 2
+def _squared_distance(x, e_x, z, e_z, weight: float) -> np.ndarray:
+    norms = (x**2).sum(axis=1)[:, None] + (z**2).sum(axis=1)
+    distance = (norms - 2 * x @ z.T) / 2 + (e_x[:, :1] - e_z[:, 0]) ** 2
+    return distance + weight * ((e_x[:, None, 1:] - e_z[:, 1:]) ** 2).sum(axis=-1) if weight else distance
 
 
 def _kernel(distance: np.ndarray, length: float) -> np.ndarray:

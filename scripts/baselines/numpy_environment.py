@@ -122,7 +122,7 @@ class SearchTasks(NamedTuple):
         space, tables = nas_bench_201(), tasks.tables
         first = Problem.of_table(space, type(tables)(*(part[0] for part in tables)))
         # One copy of what the space alone decides.
-        shared = {name: getattr(first, name) for name in ("features", "one_hot", "isomorph")}
+        shared = {name: getattr(first, name) for name in ("features", "predictor_features", "isomorph")}
         problems = [
             replace(Problem.of_table(space, type(tables)(*(part[number] for part in tables))), **shared)
             for number in range(tables.train_time_s.shape[0])

@@ -30,7 +30,7 @@ class Problem:
     """A benchmark table as float64 arrays; objectives are maximised, all finite."""
 
     features: np.ndarray  # [size, f]
-    one_hot: np.ndarray  # [size, h]
+    predictor_features: np.ndarray  # [size, p], what the corrections see
     objectives: np.ndarray  # [size, m]
     estimates: np.ndarray  # [size, m]; NaN where there is none
     train_time_s: np.ndarray  # [size]
@@ -50,10 +50,12 @@ class Problem:
         """From a `SearchSpace` and its `BenchmarkTable`."""
         import jax.numpy as jnp  # The search itself needs no jax.
 
+        from cenas_jax.search.gaussian_process import features_of
+
         codes = space.codes(jnp.arange(space.size))
         return cls(
             features=np.asarray(space.features(codes), float),
-            one_hot=np.asarray(space.one_hot(codes), float),
+            predictor_features=np.asarray(features_of(space)(codes), float),
             objectives=np.asarray(table.objectives, float),
             estimates=np.asarray(table.estimates, float),
             train_time_s=np.asarray(table.train_time_s, float),
@@ -188,8 +190,10 @@ class Search:
         leaf = partition(objectives, problem.reference_point, self.config)
         self.depth = self.scorer.depth(leaf.path, evaluated)
         if self.config.choice == "corrected":
-            columns = zip(self.known_estimates(evaluated).T, objectives.T, strict=True)
-            self.corrections = [Correction(problem.one_hot[evaluated], *column) for column in columns]
+            known, features = self.known_estimates(evaluated), problem.predictor_features[evaluated]
+            self.corrections = [
+                Correction(features, np.roll(known, -own, axis=1), target) for own, target in enumerate(objectives.T)
+            ]
         self.news = False
 
     def known_estimates(self, index: np.ndarray) -> np.ndarray:
@@ -247,9 +251,12 @@ class Search:
         if self.config.choice == "corrected" and all(one.told for one in self.corrections):
             known = self.known_estimates(index)
             screened = ~np.isnan(known).any(axis=1)
-            first, one_hot = index[screened], self.problem.one_hot[index[screened]]
-            columns = zip(self.corrections, known[screened].T, strict=True)
-            predicted = np.stack([one.posterior_quantiles(one_hot, e) for one, e in columns], axis=-1)
+            first, features = index[screened], self.problem.predictor_features[index[screened]]
+            predicted = [
+                one.posterior_quantiles(features, np.roll(known[screened], -own, axis=1))
+                for own, one in enumerate(self.corrections)
+            ]
+            predicted = np.stack(predicted, axis=-1)
             evaluated = self.problem.objectives[self.evaluated]
             rows = by_gain(predicted, evaluated, self.problem.reference_point, self.config.queue_capacity)
             return np.concatenate([first[rows], index[~screened]])[: self.config.queue_capacity]

@@ -65,27 +65,30 @@ def test_the_bandit_sees_what_the_jax_one_sees():
 @pytest.mark.parametrize(("count", "unknown", "exact"), [(0, 0, False), (9, 3, False), (160, 20, False), (40, 0, True)])
 def test_corrected_estimates_agree(count, unknown, exact):
     draw = np.random.default_rng(count)
-    one_hot = np.eye(5)[draw.integers(0, 5, (count + 30, 5))].reshape(-1, 25)
+    choices = np.eye(5)[draw.integers(0, 5, (count + 30, 5))]
+    one_hot = choices.reshape(-1, 25)
+    features = np.concatenate([one_hot, choices.sum(axis=1)], axis=1)
     target = one_hot @ draw.normal(size=25) + 90
     estimate = target + (0 if exact else draw.normal(size=count + 30))
-    estimate[: unknown // 2], estimate[count : count + unknown] = np.nan, np.nan
+    estimates = np.stack([estimate, target**2 / 90 + draw.normal(size=count + 30)], axis=1)
+    estimates[: unknown // 2], estimates[count : count + unknown] = np.nan, np.nan
     rows, fitted = 192, slice(count)
 
     def padded(values):
         return jnp.asarray(np.concatenate([values[fitted], np.zeros((rows - count, *values.shape[1:]))]), jnp.float32)
 
     @jax.jit
-    def ours(one_hot, estimate, target, query_one_hot, query):
-        correction = fit_correction(one_hot, estimate, target, jnp.arange(rows) < count)
-        quantiles = posterior_quantiles(correction, one_hot, query_one_hot, query, LEVELS)
-        return quantiles, correction.length, correction.exact
+    def ours(features, estimates, target, query_features, query):
+        correction = fit_correction(features, estimates, target, jnp.arange(rows) < count)
+        quantiles = posterior_quantiles(correction, features, query_features, query, LEVELS)
+        return quantiles, correction.length, correction.estimate_scale[1] > 0, correction.exact
 
-    queries = jnp.asarray(one_hot[count:], jnp.float32), jnp.asarray(estimate[count:], jnp.float32)
-    expected, length, is_exact = ours(padded(one_hot), padded(estimate), padded(target), *queries)
-    theirs = Correction(one_hot[fitted], estimate[fitted], target[fitted])
-    found = theirs.posterior_quantiles(one_hot[count:], estimate[count:])
+    queries = jnp.asarray(features[count:], jnp.float32), jnp.asarray(estimates[count:], jnp.float32)
+    expected, length, beside, is_exact = ours(padded(features), padded(estimates), padded(target), *queries)
+    theirs = Correction(features[fitted], estimates[fitted], target[fitted])
+    found = theirs.posterior_quantiles(features[count:], estimates[count:])
     assert theirs.exact == is_exact == exact
-    assert not count or theirs.fitted[0] == float(length)
+    assert not count or theirs.fitted[0] == (float(length), float(beside))
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-3)
 
 

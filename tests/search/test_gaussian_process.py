@@ -16,6 +16,8 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from cenas_jax.search.gaussian_process import (
     LENGTHS,
     NOISES,
+    WEIGHTS,
+    features_of,
     fit_correction,
     no_correction,
     posterior_quantiles,
@@ -25,7 +27,7 @@ from cenas_jax.spaces import tabular_space
 
 SPACE = tabular_space("small", (("a", "b", "c", "d", "e"),) * 4)
 CODES = np.asarray(SPACE.codes(jnp.arange(SPACE.size)))
-ONE_HOT = np.asarray(SPACE.one_hot(jnp.asarray(CODES)), np.float64)
+FEATURES = np.asarray(features_of(SPACE)(jnp.asarray(CODES)), np.float64)
 
 
 QUANTILES = (0.1, 0.5, 0.8)
@@ -34,9 +36,9 @@ in_array = jax.jit(resized, static_argnums=1)
 
 
 @jax.jit
-def quantiles(one_hot, estimate, target, valid, query_one_hot, query):
-    fitted = fit_correction(one_hot, estimate, target, valid)
-    return posterior_quantiles(fitted, one_hot, query_one_hot, query, QUANTILES)
+def quantiles(features, estimates, target, valid, query_features, query):
+    fitted = fit_correction(features, estimates, target, valid)
+    return posterior_quantiles(fitted, features, query_features, query, QUANTILES)
 
 
 def posterior(*arguments):
@@ -45,11 +47,13 @@ def posterior(*arguments):
 
 
 def problem(seed: int, rows: int = 40, queries: int = 60):
+    """Estimates of the target, and a cost; the target follows it where the seed is odd."""
     random = np.random.default_rng(seed)
-    target = ONE_HOT @ random.normal(size=ONE_HOT.shape[1]) * 2 + 80
+    cost = random.uniform(size=len(CODES)) * 5
+    target = FEATURES @ random.normal(size=FEATURES.shape[1]) * 2 + 80 + (seed % 2) * 8 * cost
     estimate = 0.3 * target + random.normal(size=len(target)) + 7
     chosen = random.permutation(len(target))[: rows + queries]
-    return chosen[:rows], chosen[rows:], target + 0.1 * random.normal(size=len(target)), estimate
+    return chosen[:rows], chosen[rows:], target + 0.1 * random.normal(size=len(target)), np.stack([estimate, cost], 1)
 
 
 def as_arguments(train, query, target, estimate, pad: int = 0):
@@ -58,11 +62,11 @@ def as_arguments(train, query, target, estimate, pad: int = 0):
 
     valid = np.arange(len(train) + pad) < len(train)
     return (
-        padded(ONE_HOT[train], 0.0),
+        padded(FEATURES[train], 0.0),
         padded(estimate[train], 1e3),
         padded(target[train], -1e3),
         valid,
-        ONE_HOT[query].astype(np.float32),
+        FEATURES[query].astype(np.float32),
         estimate[query].astype(np.float32),
     )
 
@@ -73,11 +77,12 @@ def scikit_learn(train, query, target, estimate):
     scale = np.median(top - target[train])
     warped = -np.log1p((top - target[train]) / scale)
     mean, deviation = warped.mean(), warped.std()
-    e = (estimate - estimate[train].mean()) / estimate[train].std()
-    rows, y = np.column_stack([ONE_HOT, e]), (warped - mean) / deviation
+    e = (estimate - estimate[train].mean(axis=0)) / estimate[train].std(axis=0)
+    y = (warped - mean) / deviation
 
     best, highest_evidence = None, -math.inf
-    for length, noise in itertools.product(LENGTHS, NOISES):
+    for weight, length, noise in itertools.product(WEIGHTS, LENGTHS, NOISES):
+        rows = np.column_stack([FEATURES / np.sqrt(2), e * np.sqrt([1, weight])])
         gram = RBF(length)(rows[train]) + noise * np.eye(len(train))
         amplitude = y @ np.linalg.solve(gram, y) / len(y)
         regressor = GaussianProcessRegressor(
@@ -88,79 +93,91 @@ def scikit_learn(train, query, target, estimate):
         regressor.fit(rows[train], y)
         evidence: Any = regressor.log_marginal_likelihood_value_
         if evidence > highest_evidence:
-            best, highest_evidence = (regressor, noise * amplitude), evidence
+            best, highest_evidence = (regressor, noise * amplitude, rows, weight), evidence
     assert best is not None
-    prediction, spread = best[0].predict(rows[query], return_std=True)
+    prediction, spread = best[0].predict(best[2][query], return_std=True)
     spread = np.sqrt(np.maximum(spread**2 - best[1], 0))  # without the noise of one evaluation
     prediction = prediction + norm.ppf(QUANTILES)[:, None] * spread
-    return top - scale * np.expm1(-(mean + deviation * prediction))
+    return top - scale * np.expm1(-(mean + deviation * prediction)), best[3]
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_agrees_with_scikit_learn(seed):
     arguments = problem(seed)
-    np.testing.assert_allclose(quantiles(*as_arguments(*arguments)), scikit_learn(*arguments), rtol=0, atol=0.02)
+    expected, weight = scikit_learn(*arguments)
+    np.testing.assert_allclose(quantiles(*as_arguments(*arguments)), expected, rtol=0, atol=0.02)
+    assert weight == seed % 2  # a cost that tells nothing is left out
+
+
+def test_features_are_indicators_and_how_many_entries_took_each_choice():
+    codes = jnp.asarray([[0, 1, 1, 4], [2, 2, 2, 2]])
+    features = np.asarray(features_of(SPACE)(codes))
+    np.testing.assert_array_equal(features[:, :20], SPACE.one_hot(codes))
+    np.testing.assert_array_equal(features[:, 20:], [[1, 2, 0, 0, 1], [0, 0, 4, 0, 0]])
+    uneven = tabular_space("uneven", (("a", "b"), ("a", "b", "c")))  # its choices cannot be the same
+    np.testing.assert_array_equal(features_of(uneven)(codes[:, :2] % 2), uneven.one_hot(codes[:, :2] % 2))
 
 
 def test_corrects_poor_estimates():
     train, query, target, estimate = problem(0, 60, 200)
     median = np.asarray(posterior(*as_arguments(train, query, target, estimate)))
-    assert np.corrcoef(median, target[query])[0, 1] > np.corrcoef(estimate[query], target[query])[0, 1] + 0.1
+    assert np.corrcoef(median, target[query])[0, 1] > np.corrcoef(estimate[query, 0], target[query])[0, 1] + 0.1
 
 
 def test_padding_and_failed_rows_teach_nothing():
     train, query, target, estimate = problem(1)
     plain = posterior(*as_arguments(train, query, target, estimate))
     np.testing.assert_allclose(posterior(*as_arguments(train, query, target, estimate, pad=24)), plain, atol=2e-3)
-    one_hot, known, values, valid, *rest = as_arguments(train, query, target, estimate, pad=24)
+    features, known, values, valid, *rest = as_arguments(train, query, target, estimate, pad=24)
     lost = replaced(values, np.s_[40:], np.nan), np.ones(len(valid), bool)
-    failed = posterior(one_hot, known, *lost, *rest)
+    failed = posterior(features, known, *lost, *rest)
     np.testing.assert_allclose(failed, plain, atol=2e-3)
-    wide = quantiles(one_hot, known, *lost, *rest)
+    wide = quantiles(features, known, *lost, *rest)
     np.testing.assert_allclose(wide, quantiles(*as_arguments(train, query, target, estimate)), atol=5e-3)
 
 
 def test_missing_estimates_count_as_average_ones():
     train, query, target, estimate = problem(2)
-    average = estimate[train[5:]].mean()
+    average = estimate[train[5:]].mean(axis=0)
     missing, filled = estimate.copy(), estimate.copy()
     missing[train[:5]] = np.nan
     missing[query[:7]] = np.nan
     filled[query[:7]] = average
-    one_hot, known, *rest = as_arguments(train, query, target, missing)
-    got = posterior(one_hot, known, *rest)
+    features, known, *rest = as_arguments(train, query, target, missing)
+    got = posterior(features, known, *rest)
     assert np.isfinite(got).all()
-    reference = posterior(one_hot, known, *as_arguments(train, query, target, filled)[2:])
+    reference = posterior(features, known, *as_arguments(train, query, target, filled)[2:])
     np.testing.assert_allclose(got, reference, atol=1e-3)
 
 
 def test_exact_estimates_are_returned_as_they_are():
-    train, query, target, _ = problem(5)
-    exact = target.copy()
+    train, query, target, estimate = problem(5)
+    exact = estimate.copy()
+    exact[:, 0] = target
     exact[train[:6]] = np.nan  # never screened
     exact[query[0]] = np.nan
-    one_hot, known, *rest = as_arguments(train, query, target, exact, pad=24)
-    got = np.asarray(posterior(one_hot, known, *rest))
-    np.testing.assert_array_equal(got[1:], exact[query[1:]].astype(np.float32))
+    features, known, *rest = as_arguments(train, query, target, exact, pad=24)
+    got = np.asarray(posterior(features, known, *rest))
+    np.testing.assert_array_equal(got[1:], exact[query[1:], 0].astype(np.float32))
     assert np.isfinite(got[0])
-    assert (np.asarray(quantiles(one_hot, known, *rest)) == got).all()
+    assert (np.asarray(quantiles(features, known, *rest)) == got).all()
     # One estimate that is off is enough: then they are corrected.
-    off = np.asarray(posterior(one_hot, replaced(known, 10, known[10] + 0.5), *rest))
+    off = np.asarray(posterior(features, replaced(known, 10, known[10] + 0.5), *rest))
     assert np.abs(off[1:] - got[1:]).max() > 1e-3
 
 
 def test_without_any_row_the_median_is_zero():
-    one_hot, known, values, valid, *rest = as_arguments(*problem(3))
-    np.testing.assert_array_equal(posterior(one_hot, known, values, np.zeros_like(valid), *rest), 0)
-    np.testing.assert_array_equal(predicted(no_correction(len(valid)), one_hot, *rest, QUANTILES), 0)
+    features, known, values, valid, *rest = as_arguments(*problem(3))
+    np.testing.assert_array_equal(posterior(features, known, values, np.zeros_like(valid), *rest), 0)
+    np.testing.assert_array_equal(predicted(no_correction(len(valid), 2), features, *rest, QUANTILES), 0)
 
 
 def test_a_fit_of_more_rows_than_the_grid_sees_and_kept_in_a_larger_array_predicts_as_well():
     """Which pair is best is decided by the first rows; the fit itself takes all of them."""
     train, query, target, estimate = problem(7, 400, 100)
-    one_hot, known, values, valid, query_one_hot, guess = as_arguments(train, query, target, estimate, pad=12)
-    fitted = jax.jit(fit_correction)(one_hot, known, values, valid)
-    median = np.asarray(predicted(fitted, one_hot, query_one_hot, guess, (0.5,)))[0]
+    features, known, values, valid, query_features, guess = as_arguments(train, query, target, estimate, pad=12)
+    fitted = jax.jit(fit_correction)(features, known, values, valid)
+    median = np.asarray(predicted(fitted, features, query_features, guess, (0.5,)))[0]
     few = posterior(*as_arguments(train[:128], query, target, estimate))
     wrong, wrong_by_few = (np.abs(np.asarray(guessed) - target[query]).mean() for guessed in (median, few))
     assert wrong < wrong_by_few

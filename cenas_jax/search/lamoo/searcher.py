@@ -18,7 +18,14 @@ from cenas_jax.search.base import (
     isomorphism_classes,
     shared_maximum,
 )
-from cenas_jax.search.gaussian_process import Correction, fit_correction, no_correction, posterior_quantiles, resized
+from cenas_jax.search.gaussian_process import (
+    Correction,
+    features_of,
+    fit_correction,
+    no_correction,
+    posterior_quantiles,
+    resized,
+)
 from cenas_jax.search.lamoo.svm import Kernel
 from cenas_jax.search.lamoo.tree import PartitionInfo, Region, TreeConfig, partition, space_kernel
 from cenas_jax.search.ranking import LEVELS, by_dominance, by_hypervolume_gain, first_front
@@ -73,7 +80,7 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
     num_objectives = reference_point.shape[0]
     if config.choice == "corrected" and num_objectives != 2:
         raise ValueError(f"choice='corrected' ranks by two-objective hypervolume gain, but there are {num_objectives}")
-    classes = isomorphism_classes(space)
+    classes, predictor_features = isomorphism_classes(space), features_of(space)
     with jax.ensure_compile_time_eval():  # constants, also where a searcher is made inside of `jit`
         space_codes = space.codes(jnp.arange(space.size))
         kernel, depth_of = space_kernel(config.tree.svm, space_codes, space.features(space_codes))
@@ -82,7 +89,7 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
         archive = archive_init(config.capacity, len(space.num_choices), num_objectives)
         corrections = ()
         if config.choice == "corrected":
-            corrections = (no_correction(config.capacity),) * num_objectives
+            corrections = (no_correction(config.capacity, num_objectives),) * num_objectives
         return LamooState(
             archive,
             jnp.full_like(archive.objectives, jnp.nan),
@@ -101,17 +108,20 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
         depth = depth_of(region).astype(jnp.int8)
         corrections = ()
         if config.choice == "corrected":
-            columns = zip(state.estimates.T, archive.objectives.T, strict=True)
             corrections = tuple(
-                at_smallest_size(archive.count, config.capacity, functools.partial(correct, archive, known, target))
-                for known, target in columns
+                at_smallest_size(archive.count, config.capacity, functools.partial(correct, state, own))
+                for own in range(num_objectives)
             )
         return state._replace(news=jnp.zeros_like(state.news), depth=depth, corrections=corrections)
 
-    def correct(archive: Archive, known, target, size: int) -> Correction:
-        """The correction by the first `size` rows of the archive, which hold all evaluations."""
-        one_hot, valid = space.one_hot(archive.codes[:size]), archive_valid(archive)[:size]
-        return resized(fit_correction(one_hot, known[:size], target[:size], valid), config.capacity)
+    def correct(state: LamooState, own: int, size: int) -> Correction:
+        """The correction of objective `own` by the first `size` rows of the archive, which hold all evaluations."""
+        archive, estimates = state.archive, own_first(state.estimates[:size], own)
+        features, target = predictor_features(archive.codes[:size]), archive.objectives[:size, own]
+        return resized(fit_correction(features, estimates, target, archive_valid(archive)[:size]), config.capacity)
+
+    def own_first(estimates, own: int):
+        return jnp.roll(estimates, -own, axis=1)
 
     def ask(key, state, n, pending_codes, pending_valid):
         taken = classes.mark(state.evaluated, pending_codes, pending_valid)
@@ -151,10 +161,10 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
 
     def look(state, candidates: Candidates, size: int):
         """Quantiles of the candidates, and the evaluated front; `size` rows of the archive hold all evaluations."""
-        one_hot, query = space.one_hot(state.archive.codes[:size]), space.one_hot(candidates.codes)
-        columns = zip(state.corrections, candidates.estimates.T, strict=True)
+        features = [predictor_features(codes) for codes in (state.archive.codes[:size], candidates.codes)]
         predicted = [
-            posterior_quantiles(resized(fitted, size), one_hot, query, guess, LEVELS) for fitted, guess in columns
+            posterior_quantiles(resized(fitted, size), *features, own_first(candidates.estimates, own), LEVELS)
+            for own, fitted in enumerate(state.corrections)
         ]
         front = first_front(state.archive.objectives[:size], archive_valid(state.archive)[:size])
         return jnp.stack(predicted, axis=-1), *front
