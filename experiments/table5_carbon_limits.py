@@ -5,7 +5,8 @@
 Expected time: about 40 minutes a grid and kind of accounting on 2 idle cores (`--grids`, `--powers`). Expected figures
 of CISO with `paper`, the only ones run yet: at 30 kg CE-NAS has .99858, every fixed split less (p .006 and below); at 5
 and 10 kg it is no better than `fixed-2` on average (.99254 and .99276, .99645 and .99636), at 50 kg no better than
-`fixed-5` (.99871, .99870). The plain greedy plans are as good as CE-NAS everywhere. Writes
+`fixed-5` (.99871, .99870). The plain greedy plans are as good as CE-NAS everywhere. Since then `corrected` also sees
+counts of operations and costs (`search/gaussian_process.py`); it was not run with them yet. Writes
 results/table5_carbon_limits.json and fig4_carbon_limits_{paper,measured}.png (box plots over windows and seeds).
 
 NAS-Bench-201 with HW-NAS-Bench (CIFAR-10 accuracy, edge-GPU energy), 80 h, 8 slots, the choice `corrected`; 30 windows

@@ -216,7 +216,7 @@ def bench_parts(tasks: PolicyTasks, arguments: argparse.Namespace) -> list[dict]
     table, problem = jax.tree.map(lambda part: part[0], tasks.tables), SearchTasks.of(tasks, SLOTS)
     problem, config = problem.problems[0], problem.config
     codes = space.codes(jnp.arange(space.size))
-    seen, features = features_of(space)(codes), space.features(codes)
+    predictor_features, features = features_of(space)(codes), space.features(codes)
     tree = TreeConfig()
     kernel, depth_of = space_kernel(tree.svm, codes, features)
     scorer, rows = RegionScorer(features=problem.features, config=config), []
@@ -228,11 +228,11 @@ def bench_parts(tasks: PolicyTasks, arguments: argparse.Namespace) -> list[dict]
         valid = jnp.ones(count, bool)
 
         def fit(index, valid=valid):
-            return fit_correction(seen[index], table.estimates[index], table.objectives[index, 0], valid)
+            return fit_correction(predictor_features[index], table.estimates[index], table.objectives[index, 0], valid)
 
         def rank(index, query, correction, valid=valid):
             known = table.estimates[query]
-            guess = posterior_quantiles(correction, seen[index], seen[query], known, LEVELS)
+            guess = posterior_quantiles(correction, predictor_features[index], predictor_features[query], known, LEVELS)
             predicted = jnp.stack([guess, jnp.broadcast_to(known[:, 1], guess.shape)], axis=-1)
             every = jnp.ones(query.shape[0], bool)
             return by_hypervolume_gain(

@@ -5,12 +5,12 @@ NAS-Bench-201). What it says is a feature here, beside the architecture itself:
 
     k(a, b) = exp(-(|x_a - x_b|^2 / 2 + (e_a - e_b)^2 + w |o_a - o_b|^2) / (2 l^2)) + noise
 
-with `x` the architecture (`features_of`), `e` its standardised estimate, and `o` those of the other objectives: a known
-cost tells of accuracy, too. The length `l`, the weight `w`, 0 or 1, and the noise are chosen on a grid by
-marginal likelihood, the amplitude in closed form (Rasmussen & Williams 2006, sections 2.2, 2.7 and 5.4.1). Accuracies
-crowd below a ceiling and have a long tail of failures, so the process models `-log(1 + (best - target) / s)` with `s`
-the median distance from the best. Tried and worse on NAS-Bench-201: targets as they are, a linear term in the estimate,
-a second length for it, clipped targets, features of its paths, the mean over the grid in place of its best.
+with `x` the architecture (`features_of`), `e` its standardised estimate, and `o` those of the other objectives: what an
+architecture costs may tell of its accuracy, too. The length `l`, the relevance `w` of the others, 0 or 1, and the noise
+are chosen on a grid by marginal likelihood, the amplitude in closed form (Rasmussen & Williams 2006, sections 2.2, 2.7
+and 5.4.1). Accuracies crowd below a ceiling and have a long tail of failures, so the process models
+`-log(1 + (best - target) / s)` with `s` the median distance from the best. Tried and worse on NAS-Bench-201: targets as
+they are, a linear term in the estimate, a second length for it, clipped targets.
 """
 
 import functools
@@ -25,11 +25,13 @@ from cenas_jax.search.base import shared_maximum
 from cenas_jax.spaces.base import SearchSpace
 
 LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0)
-"""Of the kernel; two architectures that differ on one edge are sqrt(2) apart, or 1 where their choices differ."""
+"""Of the kernel; two architectures that differ on one edge are sqrt(2) apart, or 1 where nothing is counted."""
 NOISES = (1e-3, 1e-2, 1e-1)
 """Variances, relative to the amplitude."""
-WEIGHTS = (0.0, 1.0)
+RELEVANCES = (0.0, 1.0)
 """Of the other objectives' estimates."""
+SMALLEST_SPREAD = 1e-6
+"""Standard deviation, over the mean, below which values count as equal: it would be the rounding of their mean."""
 MOST_ROWS = 48
 """Evaluations, the first of all, by which the three are chosen: the grid costs thirty factorisations, the fit one."""
 FEWEST_ESTIMATES = 2
@@ -41,7 +43,7 @@ class Correction(NamedTuple):
 
     taught: Bool[Array, " n"]
     weights: Float[Array, " n"]
-    estimates: Float[Array, "n m"]  # standardised and weighted; 0 where unknown
+    estimates: Float[Array, "n m"]  # standardised, times the root of their relevance; 0 where unknown
     length: Float[Array, ""]
     noise: Float[Array, ""]  # variance, relative to the amplitude
     amplitude: Float[Array, ""]
@@ -50,16 +52,16 @@ class Correction(NamedTuple):
     mean: Float[Array, ""]  # of the warped targets
     deviation: Float[Array, ""]
     estimate_mean: Float[Array, " m"]
-    estimate_scale: Float[Array, " m"]  # root of the weight, over the standard deviation
-    told: Bool[Array, ""]  # enough rows had an estimate
+    estimate_scale: Float[Array, " m"]  # root of the relevance, over the standard deviation
+    told: Bool[Array, ""]  # enough rows had an estimate of the objective itself
     exact: Bool[Array, ""]
-    """Every known estimate is its target (a cost from a table), and needs no correction."""
+    """Every known estimate of the objective is its target (a cost from a table), and needs no correction."""
 
 
 def features_of(space: SearchSpace) -> Callable[[Int[Array, "n d"]], Float[Array, "n f"]]:
-    """`codes[n, d] -> features[n, f]`: indicators of the choices, and where all entries have the same number of choices
-    (edges of a cell, each with one of its operations) how many of them took each."""
-    same = len(set(space.num_choices)) == 1
+    """`codes[n, d] -> features[n, f]`: indicators of the choices, and where all entries have the same ones (edges of a
+    cell, each with one of its operations) how many took each."""
+    same = len(set(space.choice_names)) == 1
 
     def features(codes):
         one_hot = space.one_hot(codes)
@@ -121,18 +123,17 @@ def fit_correction(
     y = jnp.where(valid, (warped - mean) / deviation, 0)
     known = valid[:, None] & ~jnp.isnan(estimates)
     estimate_mean, estimate_deviation = jax.vmap(_moments, in_axes=1)(estimates, known)
-    e = jnp.where(known, (estimates - estimate_mean[None]) / estimate_deviation[None], 0)
+    e = jnp.where(known, _standardised(estimates, estimate_mean, 1 / estimate_deviation), 0)
 
     own, own_known = estimates[:, 0], known[:, 0]
     close = jnp.abs(own - target) <= 1e-5 * jnp.abs(target)
     exact = own_known.any() & jnp.where(own_known, close, True).all()
-    lengths, noises, weights = (jnp.asarray(menu, y.dtype) for menu in (LENGTHS, NOISES, WEIGHTS))
+    lengths, noises, relevances = (jnp.asarray(menu, y.dtype) for menu in (LENGTHS, NOISES, RELEVANCES))
 
     def choose():  # what has the greatest evidence
         rows = jnp.argsort(~valid, stable=True)[:MOST_ROWS]
         x, e_x, y_x, valid_x = features[rows], e[rows], y[rows], valid[rows]
-        distance = _squared_distance(x, e_x[:, :1], x, e_x[:, :1])
-        beside = ((e_x[:, None, 1:] - e_x[None, :, 1:]) ** 2).sum(axis=-1)
+        distance, beside = _squared_distance(x, e_x[:, :1], x, e_x[:, :1]), _apart(e_x[:, 1:], e_x[:, 1:])
         count = jnp.maximum(valid_x.sum(), 1)
 
         def evidence(gram, noise):
@@ -142,22 +143,22 @@ def fit_correction(
             return jnp.where(jnp.isfinite(value), value, -jnp.inf)
 
         def of_kernel(kernel):
-            length, weight = kernel
-            gram = _gram(distance + weight * beside, valid_x, length)
+            length, relevance = kernel
+            gram = _gram(distance + relevance * beside, valid_x, length)
             return jax.lax.map(lambda noise: evidence(gram, noise), noises)
 
-        kernels = jnp.tile(lengths, len(WEIGHTS)), jnp.repeat(weights, len(LENGTHS))
+        kernels = jnp.tile(lengths, len(RELEVANCES)), jnp.repeat(relevances, len(LENGTHS))
         best = jnp.argmax(jax.lax.map(of_kernel, kernels))
-        length, weight = (menu[best // len(NOISES)] for menu in kernels)
-        return length, noises[best % len(NOISES)], weight
+        length, relevance = (menu[best // len(NOISES)] for menu in kernels)
+        return length, noises[best % len(NOISES)], relevance
 
     # A cost from a table needs no correction, and no choice; in most batches of searches the cost is exact in all.
     needed = shared_maximum((~exact).astype(jnp.int32)) > 0
-    first = lengths[0], noises[0], weights[0]
+    first = lengths[0], noises[0], relevances[0]
     chosen = jax.lax.cond(needed, choose, lambda: first)
-    length, noise, weight = jax.tree.map(functools.partial(jnp.where, exact), first, chosen)
-    root = jnp.where(jnp.arange(estimates.shape[1]) == 0, 1.0, jnp.sqrt(weight))
-    e = e * root[None]
+    length, noise, relevance = jax.tree.map(functools.partial(jnp.where, exact), first, chosen)
+    scales = jnp.where(jnp.arange(estimates.shape[1]) == 0, 1.0, jnp.sqrt(relevance)) / estimate_deviation
+    e = jnp.where(known, _standardised(estimates, estimate_mean, scales), 0)
     solved, _ = _solve(_gram(_squared_distance(features, e, features, e), valid, length), y, valid, noise)
     return Correction(
         taught=valid,
@@ -171,7 +172,7 @@ def fit_correction(
         mean=mean,
         deviation=deviation,
         estimate_mean=estimate_mean,
-        estimate_scale=root / estimate_deviation,
+        estimate_scale=scales,
         told=own_known.sum() >= FEWEST_ESTIMATES,
         exact=exact,
     )
@@ -190,7 +191,7 @@ def posterior_quantiles(
     estimate counts as an average one. Where the correction is `exact`, estimates that are known are the answer at every
     level, and the median is where they are not. The median is 0 where nothing was learnt.
     """
-    e = jnp.nan_to_num((query - correction.estimate_mean[None]) * correction.estimate_scale[None], nan=0.0)
+    e = _standardised(query, correction.estimate_mean, correction.estimate_scale)
     taught, rows, length = correction.taught, correction.estimates, correction.length
     distance = _squared_distance(query_features, e, features, rows)
     likeness = jnp.where(taught, jnp.exp(-distance / (2 * length**2)), 0)
@@ -213,10 +214,18 @@ def posterior_quantiles(
     return jax.vmap(quantile)(jax.scipy.special.ndtri(jnp.asarray(levels)))
 
 
+def _standardised(estimates, mean, scale):
+    return jnp.nan_to_num((estimates - mean[None]) * scale[None], nan=0.0)
+
+
 def _squared_distance(x, e_x, z, e_z):
     # Features are small whole numbers, of which products are exact at any precision; estimates are not.
     features = (x**2).sum(axis=1)[:, None] + (z**2).sum(axis=1)[None, :] - 2 * x @ z.T
-    return features / 2 + ((e_x[:, None] - e_z[None, :]) ** 2).sum(axis=-1)
+    return features / 2 + _apart(e_x, e_z)
+
+
+def _apart(e, z):
+    return ((e[:, None] - z[None, :]) ** 2).sum(axis=-1)
 
 
 def _gram(distance, valid, length):
@@ -254,4 +263,5 @@ def _moments(values, valid):
     count = jnp.maximum(valid.sum(), 1)
     mean = jnp.where(valid, values, 0).sum() / count
     variance = jnp.where(valid, (values - mean) ** 2, 0).sum() / count
-    return mean, jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1)), 1.0)
+    spread = variance > (SMALLEST_SPREAD * mean) ** 2
+    return mean, jnp.where(spread, jnp.sqrt(jnp.where(spread, variance, 1)), 1.0)

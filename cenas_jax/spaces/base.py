@@ -40,7 +40,7 @@ class SearchSpace(NamedTuple):
     features: Callable[[Int[Array, "n d"]], Float[Array, "n f"]]
     """Ordinal features: choices ordered by compute, what LaMOO's partitions see (codes within their choices)."""
     one_hot: Callable[[Int[Array, "n d"]], Float[Array, "n h"]]
-    """`h = sum(num_choices)` indicators, what predictors see."""
+    """`h = sum(num_choices)` indicators."""
     index: Callable[[Int[Array, "n d"]], Int[Array, " n"]]
     codes: Callable[[Int[Array, " n"]], Int[Array, "n d"]]
     isomorph: np.ndarray

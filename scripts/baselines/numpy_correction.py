@@ -11,8 +11,8 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.special import ndtri
 
-LENGTHS, NOISES, WEIGHTS = (1.0, 1.5, 2.0, 3.0, 4.0), (1e-3, 1e-2, 1e-1), (0.0, 1.0)
-MOST_ROWS, FEWEST_ESTIMATES = 48, 2
+LENGTHS, NOISES, RELEVANCES = (1.0, 1.5, 2.0, 3.0, 4.0), (1e-3, 1e-2, 1e-1), (0.0, 1.0)
+MOST_ROWS, FEWEST_ESTIMATES, SMALLEST_SPREAD = 48, 2, 1e-6
 LEVELS, SHORTLIST = (0.1, 0.3, 0.5, 0.7, 0.9), 64
 
 
@@ -42,8 +42,8 @@ class Correction:
             return np.broadcast_to(own, shape)
         if not len(self.y):
             return np.zeros(shape)
-        (length, weight), weights, factor = self.fitted
-        distance = _squared_distance(features, self._standardised(estimates), self.features, self.e, weight)
+        (length, relevance), weights, factor = self.fitted
+        distance = _squared_distance(features, self._standardised(estimates), self.features, self.e, relevance)
         likeness = _kernel(distance, length)
         deviations = np.zeros(shape)
         if not self.exact:
@@ -56,22 +56,23 @@ class Correction:
 
     @cached_property
     def fitted(self) -> tuple[tuple[float, float], np.ndarray, np.ndarray]:
-        """Length and weight of the greatest evidence, the weights of the rows, and their Cholesky factor."""
-        length, weight, noise = (LENGTHS[0], WEIGHTS[0], NOISES[0]) if self.exact else self._choose()
-        gram = _kernel(_squared_distance(self.features, self.e, self.features, self.e, weight), length)
-        return (length, weight), *_solve(gram, noise, self.y)
+        """Length and relevance of the greatest evidence, the weights of the rows, and their Cholesky factor."""
+        length, relevance, noise = (LENGTHS[0], RELEVANCES[0], NOISES[0]) if self.exact else self._choose()
+        gram = _kernel(_squared_distance(self.features, self.e, self.features, self.e, relevance), length)
+        return (length, relevance), *_solve(gram, noise, self.y)
 
     def _choose(self) -> tuple[float, float, float]:
         x, e, y = self.features[:MOST_ROWS], self.e[:MOST_ROWS], self.y[:MOST_ROWS]
         best = (-math.inf, 0.0, 0.0, 0.0)
-        for weight, length in itertools.product(WEIGHTS, LENGTHS):
-            gram = _kernel(_squared_distance(x, e, x, e, weight), length)
+        distances = {relevance: _squared_distance(x, e, x, e, relevance) for relevance in RELEVANCES}
+        for relevance, length in itertools.product(RELEVANCES, LENGTHS):
+            gram = _kernel(distances[relevance], length)
             for noise in NOISES:
                 weights, factor = _solve(gram, noise, y)
                 amplitude = max(y @ weights / len(y), 1e-12)
                 value = -0.5 * len(y) * math.log(amplitude) - np.log(np.diagonal(factor)).sum()
                 if value > best[0]:
-                    best = value, length, weight, noise
+                    best = value, length, relevance, noise
         return best[1:]
 
     def _standardised(self, estimates: np.ndarray) -> np.ndarray:
@@ -117,10 +118,15 @@ def _front(points: np.ndarray) -> np.ndarray:
     return points[points[:, 1] > highest_before]
 
 
-def _squared_distance(x, e_x, z, e_z, weight: float) -> np.ndarray:
+def _squared_distance(x, e_x, z, e_z, relevance: float) -> np.ndarray:
     norms = (x**2).sum(axis=1)[:, None] + (z**2).sum(axis=1)
     distance = (norms - 2 * x @ z.T) / 2 + (e_x[:, :1] - e_z[:, 0]) ** 2
-    return distance + weight * ((e_x[:, None, 1:] - e_z[:, 1:]) ** 2).sum(axis=-1) if weight else distance
+    return distance + relevance * ((e_x[:, None, 1:] - e_z[:, 1:]) ** 2).sum(axis=-1) if relevance else distance
+
+
+def own_first(estimates: np.ndarray, own: int) -> np.ndarray:
+    """The columns `[n, m]` with that of objective `own` in front."""
+    return np.roll(estimates, -own, axis=1)
 
 
 def _kernel(distance: np.ndarray, length: float) -> np.ndarray:
@@ -145,4 +151,5 @@ def _median_distance(distance: np.ndarray) -> float:
 def _moments(values: np.ndarray) -> tuple[float, float]:
     if not len(values):
         return 0.0, 1.0
-    return float(values.mean()), float(values.std()) or 1.0
+    mean, deviation = float(values.mean()), float(values.std())
+    return mean, deviation if deviation > SMALLEST_SPREAD * abs(mean) else 1.0

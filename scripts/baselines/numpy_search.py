@@ -14,7 +14,7 @@ from multiprocessing.pool import Pool
 from typing import NamedTuple
 
 import numpy as np
-from baselines.numpy_correction import Correction, by_gain
+from baselines.numpy_correction import Correction, by_gain, own_first
 from baselines.numpy_lamoo import PartitionConfig, RegionScorer, dominance_counts, hypervolume, partition
 from threadpoolctl import threadpool_limits
 
@@ -192,7 +192,7 @@ class Search:
         if self.config.choice == "corrected":
             known, features = self.known_estimates(evaluated), problem.predictor_features[evaluated]
             self.corrections = [
-                Correction(features, np.roll(known, -own, axis=1), target) for own, target in enumerate(objectives.T)
+                Correction(features, own_first(known, own), target) for own, target in enumerate(objectives.T)
             ]
         self.news = False
 
@@ -253,7 +253,7 @@ class Search:
             screened = ~np.isnan(known).any(axis=1)
             first, features = index[screened], self.problem.predictor_features[index[screened]]
             predicted = [
-                one.posterior_quantiles(features, np.roll(known[screened], -own, axis=1))
+                one.posterior_quantiles(features, own_first(known[screened], own))
                 for own, one in enumerate(self.corrections)
             ]
             predicted = np.stack(predicted, axis=-1)

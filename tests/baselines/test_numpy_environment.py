@@ -69,8 +69,10 @@ def test_corrected_estimates_agree(count, unknown, exact):
     one_hot = choices.reshape(-1, 25)
     features = np.concatenate([one_hot, choices.sum(axis=1)], axis=1)
     target = one_hot @ draw.normal(size=25) + 90
+    cost = target**2 / 90 + draw.normal(size=count + 30)
+    target = target + (count > 48) * cost  # then the cost tells of what the choice of the kernel does not see, too
     estimate = target + (0 if exact else draw.normal(size=count + 30))
-    estimates = np.stack([estimate, target**2 / 90 + draw.normal(size=count + 30)], axis=1)
+    estimates = np.stack([estimate, cost], axis=1)
     estimates[: unknown // 2], estimates[count : count + unknown] = np.nan, np.nan
     rows, fitted = 192, slice(count)
 

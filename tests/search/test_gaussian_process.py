@@ -16,7 +16,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from cenas_jax.search.gaussian_process import (
     LENGTHS,
     NOISES,
-    WEIGHTS,
+    RELEVANCES,
     features_of,
     fit_correction,
     no_correction,
@@ -33,12 +33,13 @@ FEATURES = np.asarray(features_of(SPACE)(jnp.asarray(CODES)), np.float64)
 QUANTILES = (0.1, 0.5, 0.8)
 predicted = jax.jit(posterior_quantiles, static_argnums=4)
 in_array = jax.jit(resized, static_argnums=1)
+fitted = jax.jit(fit_correction)
 
 
 @jax.jit
 def quantiles(features, estimates, target, valid, query_features, query):
-    fitted = fit_correction(features, estimates, target, valid)
-    return posterior_quantiles(fitted, features, query_features, query, QUANTILES)
+    correction = fit_correction(features, estimates, target, valid)
+    return posterior_quantiles(correction, features, query_features, query, QUANTILES)
 
 
 def posterior(*arguments):
@@ -81,8 +82,8 @@ def scikit_learn(train, query, target, estimate):
     y = (warped - mean) / deviation
 
     best, highest_evidence = None, -math.inf
-    for weight, length, noise in itertools.product(WEIGHTS, LENGTHS, NOISES):
-        rows = np.column_stack([FEATURES / np.sqrt(2), e * np.sqrt([1, weight])])
+    for relevance, length, noise in itertools.product(RELEVANCES, LENGTHS, NOISES):
+        rows = np.column_stack([FEATURES / np.sqrt(2), e * np.sqrt([1, relevance])])
         gram = RBF(length)(rows[train]) + noise * np.eye(len(train))
         amplitude = y @ np.linalg.solve(gram, y) / len(y)
         regressor = GaussianProcessRegressor(
@@ -93,7 +94,7 @@ def scikit_learn(train, query, target, estimate):
         regressor.fit(rows[train], y)
         evidence: Any = regressor.log_marginal_likelihood_value_
         if evidence > highest_evidence:
-            best, highest_evidence = (regressor, noise * amplitude, rows, weight), evidence
+            best, highest_evidence = (regressor, noise * amplitude, rows, relevance), evidence
     assert best is not None
     prediction, spread = best[0].predict(best[2][query], return_std=True)
     spread = np.sqrt(np.maximum(spread**2 - best[1], 0))  # without the noise of one evaluation
@@ -104,9 +105,10 @@ def scikit_learn(train, query, target, estimate):
 @pytest.mark.parametrize("seed", range(6))
 def test_agrees_with_scikit_learn(seed):
     arguments = problem(seed)
-    expected, weight = scikit_learn(*arguments)
+    expected, relevance = scikit_learn(*arguments)
     np.testing.assert_allclose(quantiles(*as_arguments(*arguments)), expected, rtol=0, atol=0.02)
-    assert weight == seed % 2  # a cost that tells nothing is left out
+    scales = fitted(*as_arguments(*arguments)[:4]).estimate_scale
+    assert relevance == (scales[1] > 0) == seed % 2  # a cost that tells nothing is left out
 
 
 def test_features_are_indicators_and_how_many_entries_took_each_choice():
@@ -114,8 +116,9 @@ def test_features_are_indicators_and_how_many_entries_took_each_choice():
     features = np.asarray(features_of(SPACE)(codes))
     np.testing.assert_array_equal(features[:, :20], SPACE.one_hot(codes))
     np.testing.assert_array_equal(features[:, 20:], [[1, 2, 0, 0, 1], [0, 0, 4, 0, 0]])
-    uneven = tabular_space("uneven", (("a", "b"), ("a", "b", "c")))  # its choices cannot be the same
-    np.testing.assert_array_equal(features_of(uneven)(codes[:, :2] % 2), uneven.one_hot(codes[:, :2] % 2))
+    for others in (("a", "b", "c"), ("narrow", "wide")):  # which are not the same choices
+        uneven = tabular_space("uneven", (("a", "b"), others))
+        np.testing.assert_array_equal(features_of(uneven)(codes[:, :2] % 2), uneven.one_hot(codes[:, :2] % 2))
 
 
 def test_corrects_poor_estimates():
@@ -136,13 +139,14 @@ def test_padding_and_failed_rows_teach_nothing():
     np.testing.assert_allclose(wide, quantiles(*as_arguments(train, query, target, estimate)), atol=5e-3)
 
 
-def test_missing_estimates_count_as_average_ones():
-    train, query, target, estimate = problem(2)
+@pytest.mark.parametrize("column", [0, 1, slice(None)], ids=["own", "others", "all"])
+def test_missing_estimates_count_as_average_ones(column):
+    train, query, target, estimate = problem(3)  # of a target that follows the cost
     average = estimate[train[5:]].mean(axis=0)
     missing, filled = estimate.copy(), estimate.copy()
-    missing[train[:5]] = np.nan
-    missing[query[:7]] = np.nan
-    filled[query[:7]] = average
+    missing[train[:5], column] = np.nan
+    missing[query[:7], column] = np.nan
+    filled[query[:7], column] = average[column]
     features, known, *rest = as_arguments(train, query, target, missing)
     got = posterior(features, known, *rest)
     assert np.isfinite(got).all()
@@ -173,18 +177,30 @@ def test_without_any_row_the_median_is_zero():
 
 
 def test_a_fit_of_more_rows_than_the_grid_sees_and_kept_in_a_larger_array_predicts_as_well():
-    """Which pair is best is decided by the first rows; the fit itself takes all of them."""
+    """Which kernel is best is decided by the first rows; the fit itself takes all of them."""
     train, query, target, estimate = problem(7, 400, 100)
     features, known, values, valid, query_features, guess = as_arguments(train, query, target, estimate, pad=12)
-    fitted = jax.jit(fit_correction)(features, known, values, valid)
-    median = np.asarray(predicted(fitted, features, query_features, guess, (0.5,)))[0]
+    correction = fitted(features, known, values, valid)
+    median = np.asarray(predicted(correction, features, query_features, guess, (0.5,)))[0]
     few = posterior(*as_arguments(train[:128], query, target, estimate))
     wrong, wrong_by_few = (np.abs(np.asarray(guessed) - target[query]).mean() for guessed in (median, few))
     assert wrong < wrong_by_few
-    np.testing.assert_array_equal(in_array(in_array(fitted, 512), 412).weights, fitted.weights)
+    jax.tree.map(np.testing.assert_array_equal, in_array(in_array(correction, 512), 412), correction)
 
 
 def test_equal_targets_and_equal_estimates_are_no_trouble():
     train, query, target, estimate = problem(4)
     flat = posterior(*as_arguments(train, query, np.full_like(target, 5.0), np.full_like(estimate, 2.0)))
     np.testing.assert_allclose(flat, 5.0, rtol=1e-6)
+
+
+def test_one_value_of_a_known_cost_does_not_tell_who_was_screened():
+    """Its mean rounds, and a deviation of that rounding would set those with a cost apart from those without."""
+    train, query, target, estimate = problem(6, 17)
+    estimate[:, 1] = 0.1
+    estimate[train[:10]] = np.nan
+    target[train[:10]] -= 30
+    features, known, values, valid, *rest = as_arguments(train, query, target, estimate)
+    assert fitted(features, known, values, valid).estimate_scale[1] <= 1
+    alone = posterior(features, known[:, :1], values, valid, rest[0], rest[1][:, :1])
+    np.testing.assert_allclose(posterior(features, known, values, valid, *rest), alone, atol=1e-3)

@@ -161,9 +161,9 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
 
     def look(state, candidates: Candidates, size: int):
         """Quantiles of the candidates, and the evaluated front; `size` rows of the archive hold all evaluations."""
-        told, query = predictor_features(state.archive.codes[:size]), predictor_features(candidates.codes)
+        evaluated, query = predictor_features(state.archive.codes[:size]), predictor_features(candidates.codes)
         predicted = [
-            posterior_quantiles(resized(fitted, size), told, query, own_first(candidates.estimates, own), LEVELS)
+            posterior_quantiles(resized(fitted, size), evaluated, query, own_first(candidates.estimates, own), LEVELS)
             for own, fitted in enumerate(state.corrections)
         ]
         front = first_front(state.archive.objectives[:size], archive_valid(state.archive)[:size])
