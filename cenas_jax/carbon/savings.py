@@ -12,9 +12,10 @@ class Savings(NamedTuple):
     """gCO2eq that a search emitted less than another; negative where it emitted more. The three add up to the total."""
 
     less_work_g: Float[Array, "*batch"]
-    """Fewer slot-hours, at the other's energy a slot-hour and its mean intensity."""
+    """Fewer slot-hours until the search ends, at the other's energy a slot-hour and its mean intensity."""
     cheaper_work_g: Float[Array, "*batch"]
-    """Less energy a slot-hour (sampling in place of evaluation), at the other's mean intensity."""
+    """Less energy a slot-hour (sampling, or a slot without work, in place of evaluation), at the other's mean
+    intensity."""
     later_work_g: Float[Array, "*batch"]
     """The same energy at hours of lower intensity. Alone in this is a policy carbon-aware rather than frugal."""
 

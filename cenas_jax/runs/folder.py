@@ -4,6 +4,7 @@ import fcntl
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
@@ -70,8 +71,12 @@ def check_new_file(option: str, path: Path, suffix: str, make_folder: bool = Fal
         raise ValueError(f"--{option} {path}: name a {suffix} file")
     parents = path.absolute().parents
     folder = next(parent for parent in parents if parent.exists()) if make_folder else parents[0]
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ValueError(f"--{option} {path}: {folder} is no folder that may be written to: name another file")
+    try:
+        with tempfile.TemporaryFile(dir=folder):  # some folders cannot be written to, whatever `os.access` says
+            pass
+    except OSError:
+        message = f"--{option} {path}: {folder} is no folder that may be written to: name another file"
+        raise ValueError(message) from None
 
 
 def check_checkpoints(folder: Path | None) -> None:

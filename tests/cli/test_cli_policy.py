@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -67,6 +68,11 @@ def test_show_draws_the_decisions(untrained, tmp_path):
         ("policy train --decay 2", "--decay 2.0: give a number from 0 to 1"),
         ("policy train --out untrained.npz", "--out untrained.npz: exists already, and nothing is overwritten"),
         ("policy train --out untrained.npz/a.npz", "untrained.npz is no folder that may be written to"),
+        pytest.param(
+            "policy train --out /proc/a.npz",
+            "/proc is no folder that may be written to",
+            marks=pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc"),
+        ),
         ("policy train --data none", "--data: none is not a folder"),
         ("policy evaluate --tasks 1", "--tasks 1: give a whole number from 2 to 10000"),
         ("policy evaluate --policy none.npz", "no such file"),
