@@ -2,9 +2,9 @@
 
     CENAS_DATA=/path/to/data python experiments/table6_action_space.py
 
-Trains four policies by the defaults of `cenas policy train` (about 10 minutes each on 2 idle cores; a training that was
-interrupted goes on, and one that is there is not repeated), then compares them, about 10 minutes. It was not run yet:
-no figure is expected yet. Writes results/table6_action_space.json, and the policies into --folder.
+Trains four policies by the defaults of `cenas policy train` (a training that was interrupted goes on, and one that is
+there is not repeated), then compares them. It was not run yet: no time or figure is expected yet. Writes
+results/table6_action_space.json, and the policies into --folder.
 
 NAS-Bench-201 with HW-NAS-Bench (CIFAR-10 accuracy, edge-GPU energy), 80 h, 8 slots, the choice `corrected`, CISO,
 preset `paper`; the windows, limits and seeds of table5_carbon_limits.py. Differences are paired: the mean over seeds of
