@@ -119,8 +119,8 @@ def greedy_slots(
     Steps are taken by work per carbon, as long as the budget lasts (CarbonScaler, Hanafy et al. 2023). Two things are
     ours. Screening costs something in every hour until the budget is spent, so that waiting for cheap hours has a
     price: the plan is the best of those that end after 1, 2, ... of the known hours, or after days like them, with the
-    cost of the screening until then set aside. And where there are two slots, one always samples, as what was not
-    screened is not worth evaluating.
+    cost of the screening until then set aside. And what was not screened is not worth evaluating: where there are two
+    slots, one always samples, and until the supernet is trained all do.
 
     Args:
         later: relative intensity of the hours after the present one.
@@ -149,7 +149,8 @@ def greedy_slots(
         return (part * worth[order % most]).sum() * repeats, taken.sum(dtype=jnp.int32)
 
     work, now = jax.vmap(plan)(ends_h)
-    return now[jnp.argmax(jnp.where(ends_h > 0, work, -1.0) * (1 + 1e-6 * ends_h))]
+    best = now[jnp.argmax(jnp.where(ends_h > 0, work, -1.0) * (1 + 1e-6 * ends_h))]
+    return jnp.where(observation.supernet_share < 1, 0, best)
 
 
 def plain_params(

@@ -2,7 +2,8 @@
 
 Within an interval of 3,600 s the sampling slots come first (an estimate takes seconds, an evaluation an hour): they
 train the supernet until it is trained, then screen the searcher's candidates, and the best by its ranking stay in the
-queue. The evaluation slots continue half-finished jobs, then start the initial design, then the queue,
+queue. A searcher that learns what estimates are worth has first those architectures screened that were evaluated
+without. The evaluation slots continue half-finished jobs, then start the initial design, then the queue,
 best first. Where nothing can be screened (no sampling slot, or no trained supernet) the queue is filled with unscreened
 draws of the region, which live one interval: that is vanilla LaMOO. A slot without work is released.
 
@@ -29,6 +30,7 @@ from cenas_jax.pareto import hypervolume
 from cenas_jax.search.base import (
     Candidates,
     Searcher,
+    SearcherState,
     at_smallest_size,
     isomorphism_classes,
     shared_maximum,
@@ -40,6 +42,7 @@ BUDGET_MARGIN = 1e-6
 
 
 class _Sampled(NamedTuple):
+    searcher: SearcherState  # fitted
     candidates: Candidates  # the old queue, then the new draws
     estimated: Bool[Array, " size"]
     supernet_s: Float[Array, ""]
@@ -99,35 +102,47 @@ def simulated_cluster(
         return state, see(state, params)
 
     def sample(state: ClusterState, sampling_slots, horizon_s, energy_left_kwh, power: PowerParams) -> _Sampled:
-        """Trains the supernet, draws candidates and screens as many as time and budget allow."""
+        """Trains the supernet, fits the searcher, draws candidates and screens as many as time and budget allow."""
         time_s = sampling_slots * horizon_s
         affordable_s = _seconds(energy_left_kwh, power.supernet_w * power.pue)
         supernet_s = jnp.minimum(state.supernet_left_s, jnp.minimum(time_s, affordable_s))
         energy_left_kwh = energy_left_kwh - power.supernet_w * power.pue * supernet_s / JOULES_PER_KWH
         can_screen = (sampling_slots > 0) & (state.supernet_left_s <= supernet_s)
         affordable_s = jnp.minimum(time_s - supernet_s, _seconds(energy_left_kwh, power.sampling_w * power.pue))
+        room = jnp.where(can_screen, affordable_s / table.estimate_time_s * (1 + 1e-6), 0.0)
+
+        searcher_state, estimated, count = state.searcher, state.estimated, jnp.zeros((), jnp.int32)
+        if searcher.inform is not None:
+            told = (jnp.arange(config.capacity) < state.count) & ~estimated[state.evaluated]
+            estimated, count = screen(estimated, state.evaluated, told, room)
+            searcher_state = searcher.inform(searcher_state, known_estimates(estimated, state.evaluated))
+        searcher_state = searcher.fit(searcher_state)
 
         # An unscreened proposal of an earlier region has no claim to stay.
         queue_valid = state.queue.valid & state.estimated[state.queue.index]
         codes, valid = searcher.ask(
             _key(state.key, state.interval, 2),
-            state.searcher,
+            searcher_state,
             config.screen_per_interval,
             space.codes(jnp.concatenate([state.half_finished.index, state.initial.index, state.queue.index])),
             jnp.concatenate([state.half_finished.valid, state.initial.valid, queue_valid]),
         )
         index = space.index(codes)
-        new = valid & ~state.estimated[index]
-        screened = new & can_screen & (jnp.cumsum(new) <= affordable_s / table.estimate_time_s * (1 + 1e-6))
-        estimated = state.estimated.at[jnp.where(screened, index, space.size)].set(True, mode="drop")
+        estimated, new = screen(estimated, index, valid & ~estimated[index], room - count)
         # Where nothing can be looked at, whatever the region holds is as good; otherwise only what was looked at.
         proposed = valid & (estimated[index] | ~can_screen)
         all_index = jnp.concatenate([state.queue.index, index])
         candidates = Candidates(
             space.codes(all_index), known_estimates(estimated, all_index), jnp.concatenate([queue_valid, proposed])
         )
-        count = screened.sum(dtype=jnp.int32)
-        return _Sampled(candidates, estimated, supernet_s, count * table.estimate_time_s, count)
+        count = count + new
+        return _Sampled(searcher_state, candidates, estimated, supernet_s, count * table.estimate_time_s, count)
+
+    def screen(estimated, index, wanted, room):
+        """Marks the first of the wanted that there is room for; and their number."""
+        screened = wanted & (jnp.cumsum(wanted) <= room)
+        estimated = estimated.at[jnp.where(screened, index, space.size)].set(True, mode="drop")
+        return estimated, screened.sum(dtype=jnp.int32)
 
     def known_estimates(estimated, index):
         return jnp.where(estimated[index][:, None], table.estimates[index], jnp.nan)
@@ -196,20 +211,19 @@ def simulated_cluster(
         sampling_slots = config.slots - evaluation_slots
         left_kwh = _energy_left_kwh(state.ledger, params.budget, intensity)
 
-        state = state._replace(searcher=searcher.fit(state.searcher))
         sampled = sample(state, sampling_slots, horizon_s, left_kwh, params.power)
         sampling_w = sampled.sampling_s * params.power.sampling_w + sampled.supernet_s * params.power.supernet_w
         left_kwh = left_kwh - sampling_w * params.power.pue / JOULES_PER_KWH
         sampling_end_s = (sampled.sampling_s + sampled.supernet_s) / jnp.maximum(sampling_slots, 1)
         rows, ranked = searcher.rank(
-            _key(state.key, state.interval, 3), state.searcher, sampled.candidates, config.queue_capacity
+            _key(state.key, state.interval, 3), sampled.searcher, sampled.candidates, config.queue_capacity
         )
         index = space.index(sampled.candidates.codes[rows])
         queue = Jobs(index, table.train_time_s[index], jnp.zeros_like(ranked), ranked & running)
         done = evaluate(state, queue, evaluation_slots, sampling_end_s, horizon_s, left_kwh, params)
         work, finished = done.work, done.finished
         results = Candidates(space.codes(work.index), known_estimates(sampled.estimated, work.index), finished)
-        searcher_state, searcher_info = searcher.tell(state.searcher, results, table.objectives[work.index])
+        searcher_state, searcher_info = searcher.tell(sampled.searcher, results, table.objectives[work.index])
         evaluated, count = _append(state.evaluated, state.count, work.index, finished)
 
         def value_of(size: int):  # of the first rows, which hold all evaluations

@@ -37,6 +37,8 @@ AFFORDABLE = (0.02, 0.4)
 """Share of the slots that the carbon limit lets evaluate for all the time; drawn log-uniformly."""
 FORECAST_NOISE = 0.15
 """Most relative error of a forecast, 24 h ahead."""
+SUPERNET_H = (0.3, 12.0)
+"""Slot-hours that the supernet's training takes; drawn log-uniformly for each benchmark."""
 CAPACITY = 384
 """Evaluations that end an episode, where the limit on carbon does not: what a search can hold."""
 
@@ -159,10 +161,11 @@ def _synthetic_tables(seed: int, random) -> tuple[list[BenchmarkTable], tuple[st
             median_accuracy=float(random.uniform(86, 92)),
             interaction_share=float(random.uniform(0.1, 0.5)),
             compute_effect=float(random.uniform(0.3, 0.7)),
-            estimate_time_s=float(np.exp(random.uniform(np.log(1), np.log(20)))),
+            estimate_time_s=_log_uniform(random, 1, 20),
         )
         for number in range(family, SYNTHETIC_BENCHMARKS, SYNTHETIC_FAMILIES):
-            tables.append(_by_class(synthetic_benchmark(1000 * seed + number, space, config).table, space.isomorph))
+            table = synthetic_benchmark(1000 * seed + number, space, config).table
+            tables.append(_by_class(table, space.isomorph, _log_uniform(random, *SUPERNET_H)))
     return tables, (f"{SYNTHETIC_BENCHMARKS} synthetic benchmarks",)
 
 
@@ -174,13 +177,18 @@ def _real_tables(data: Path, random) -> tuple[list[BenchmarkTable], tuple[str, .
         objectives = ("c100_test_200", f"c100_{COSTS[number % len(COSTS)]}")
         refuse_held_out_objectives(objectives)
         benchmark = nas_bench_201_benchmark(data, objectives, f"noise-{tau}", seed=number)
-        tables.append(_by_class(benchmark.table, benchmark.space.isomorph))
+        supernet_h = _log_uniform(random, *SUPERNET_H)  # the noise has none
+        tables.append(_by_class(benchmark.table, benchmark.space.isomorph, supernet_h))
     return tables, (f"{REAL_BENCHMARKS} tables of CIFAR-100 with HW-NAS-Bench costs",)
 
 
-def _by_class(table: BenchmarkTable, representative: np.ndarray) -> BenchmarkTable:
+def _log_uniform(random: np.random.Generator, low: float, high: float) -> float:
+    return float(np.exp(random.uniform(np.log(low), np.log(high))))
+
+
+def _by_class(table: BenchmarkTable, representative: np.ndarray, supernet_h: float) -> BenchmarkTable:
     """The table where isomorphs have the row of their representative (the cheapest of them, where they were measured):
-    which one that is depends on the table, and one space must serve all tables."""
+    which one that is depends on the table, and one space must serve all tables. With a supernet of `supernet_h`."""
 
     def rows(part) -> np.ndarray:
         return np.asarray(part, float)[np.asarray(representative)]
@@ -190,7 +198,7 @@ def _by_class(table: BenchmarkTable, representative: np.ndarray) -> BenchmarkTab
         estimates=rows(table.estimates),
         train_time_s=rows(table.train_time_s),
         estimate_time_s=float(table.estimate_time_s),
-        supernet_time_s=float(table.supernet_time_s),
+        supernet_time_s=3600 * supernet_h,
         reference_point=np.asarray(table.reference_point, float),
     )
 

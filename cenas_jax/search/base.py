@@ -41,6 +41,9 @@ class Searcher(NamedTuple):
     """`(state, candidates, objectives[c, m]) -> (state, info)`: records finished evaluations. NaN objectives mark a
     failed one, which is never proposed again; a NaN estimate, one that was never screened. `info.overflow` counts the
     rows beyond the capacity."""
+    inform: Callable[[SearcherState, Float[Array, "n m"]], SearcherState] | None = None
+    """`(state, estimates[n, m]) -> state`: what screening found of the architectures that were told, in the order they
+    were told; NaN where unknown, rows beyond them mean nothing. None: the searcher has no use for it."""
 
 
 def shared_maximum(value: Int[Array, ""]) -> Int[Array, ""]:

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from cenas_jax.search.base import shared_maximum
+from cenas_jax.search.base import at_smallest_size, shared_maximum
 from cenas_jax.spaces.base import SearchSpace
 
 LENGTHS = (1.0, 1.5, 2.0, 3.0, 4.0)
@@ -113,7 +113,8 @@ def fit_correction(
     """Learns `target`, which is maximised, from architectures and their estimates: its own in the first column, those
     of other objectives in the rest.
 
-    Rows that are not `valid`, or whose target is NaN, teach nothing. A NaN estimate counts as an average one.
+    Rows that are not `valid`, or whose target is NaN, teach nothing. A NaN estimate counts as an average one. Rows after
+    the last valid one cost little.
     """
     valid = valid & ~jnp.isnan(target)
     best = jnp.where(valid.any(), jnp.where(valid, target, -jnp.inf).max(), 0)
@@ -159,7 +160,15 @@ def fit_correction(
     length, noise, relevance = jax.tree.map(functools.partial(jnp.where, exact), first, chosen)
     scales = jnp.where(jnp.arange(estimates.shape[1]) == 0, 1.0, jnp.sqrt(relevance)) / estimate_deviation
     e = jnp.where(known, _standardised(estimates, estimate_mean, scales), 0)
-    solved, _ = _solve(_gram(_squared_distance(features, e, features, e), valid, length), y, valid, noise)
+
+    def solve(size: int):  # by the first rows, which hold all that are valid
+        x, e_x, valid_x = features[:size], e[:size], valid[:size]
+        gram = _gram(_squared_distance(x, e_x, x, e_x), valid_x, length)
+        solved, _ = _solve(gram, y[:size], valid_x, noise)
+        return jnp.pad(solved, (0, y.shape[0] - size))
+
+    last = jnp.max(jnp.where(valid, jnp.arange(y.shape[0]) + 1, 0), initial=0)
+    solved = at_smallest_size(last, y.shape[0], solve)
     return Correction(
         taught=valid,
         weights=solved,

@@ -230,17 +230,27 @@ class Search:
         self.supernet_left_s -= supernet_s
         left_kwh -= power.supernet_w * power.pue * supernet_s / JOULES_PER_KWH
         can_screen = sampling_slots > 0 and self.supernet_left_s <= 0
+        time_s = min(time_s - supernet_s, _seconds(left_kwh, power.sampling_w * power.pue))
+        room = int(time_s / problem.estimate_time_s * (1 + 1e-6)) if can_screen else 0
+        count = 0
+        if self.config.choice == "corrected":
+            count = self.screen(np.asarray(self.evaluated, int), room)
+            self.news |= count > 0
+        if self.news:
+            self.learn()
         self.queue = [index for index in self.queue if self.estimated[index]]
         drawn = self.candidates(interval)
-        count = 0
         if can_screen:
-            new = drawn[~self.estimated[drawn]]
-            time_s = min(time_s - supernet_s, _seconds(left_kwh, power.sampling_w * power.pue))
-            count = min(len(new), int(time_s / problem.estimate_time_s * (1 + 1e-6)))
-            self.estimated[new[:count]] = True
+            count += self.screen(drawn, room - count)
             drawn = drawn[self.estimated[drawn]]
         self.queue = self.ranked(np.concatenate([np.array(self.queue, int), drawn])).tolist()
         return count, supernet_s
+
+    def screen(self, index: np.ndarray, room: int) -> int:
+        """Screens the first of them that were not yet; how many."""
+        new = index[~self.estimated[index]][:room]
+        self.estimated[new] = True
+        return len(new)
 
     def ranked(self, index: np.ndarray) -> np.ndarray:
         """The first of them by gain of their corrected estimates, or by dominance number of their estimates.
@@ -310,8 +320,6 @@ class Search:
     def interval(self, number: int, evaluation_slots: int, intensity_g_per_kwh: float) -> tuple[int, np.ndarray]:
         """One carbon interval: the number screened, and slot seconds by activity."""
         power, budget = self.power, self.budget
-        if self.news:
-            self.learn()
         before = self.hypervolume
         horizon_s = min(max((budget.hours - number) * INTERVAL_S, 0.0), INTERVAL_S)
         left_kwh = budget.energy_kwh * (1 - BUDGET_MARGIN) - self.used_kwh

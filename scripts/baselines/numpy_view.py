@@ -110,7 +110,8 @@ def greedy_slots(slots: int, diminishing: float, observation: Observation, later
     work = np.einsum("nes,ns->ne", part, worth) * repeats
     taken = within & (spent <= left * np.float32(1 + 1e-6)) & (hour == 0)[:, None]
     best = np.argmax(np.where(ends_h > 0, work, -1) * (1 + np.float32(1e-6) * ends_h), axis=1)
-    return np.count_nonzero(taken[np.arange(len(best)), best], axis=1)
+    now = np.count_nonzero(taken[np.arange(len(best)), best], axis=1)
+    return np.where(observation.supernet_share < 1, 0, now)
 
 
 def _rows(observation: Observation, part: slice) -> Observation:

@@ -83,6 +83,7 @@ def greedy(name="yesterday-greedy", *, now, later, slots=SLOTS, diminishing=0.0,
         "lowest_ratio": 0.5,
         "highest_ratio": 1.5,
         "relative_intensity": now - 0.5,
+        "supernet_share": 1,
     } | values
     seen = observation(arrays={field: jnp.asarray(after, jnp.float32)}, **values)
     return act(name, slots, seen, diminishing=diminishing)
@@ -125,8 +126,13 @@ def test_greedy_ends_with_the_time_and_knows_one_hour_without_forecast():
         highest_ratio=1.5,
         remaining_h=9,
         relative_intensity=0.5,
+        supernet_share=1,
     )
     assert act("forecast-greedy", seen=seen) == 4
+
+
+def test_greedy_evaluates_nothing_before_the_supernet_is_trained():
+    assert greedy(now=0.5, later=DAY, affordable_share=1 / 8, supernet_share=0.99) == 0
 
 
 def test_the_command_line_has_the_rules_own_default():

@@ -1,18 +1,18 @@
 """The savings split: by hand, and its terms always add up."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cenas_jax.carbon.ledger import Charge, Ledger
+from cenas_jax.carbon.ledger import ACTIVITIES, Charge, Ledger
 from cenas_jax.carbon.savings import savings
 
 
-def ledger(hours, energy_kwh, emissions_g) -> Ledger:
-    """All of it evaluation."""
-    row = jnp.array([1.0, 0, 0, 0, 0])
+def ledger(hours, energy_kwh, emissions_g, activity="evaluation") -> Ledger:
+    row = jnp.array([name == activity for name in ACTIVITIES]) * 1.0
     return Ledger(energy_kwh * row, emissions_g * row, hours * 3600 * row, Charge(0 * row, 0 * row, 0 * row))
 
 
@@ -28,6 +28,25 @@ def test_by_hand():
 def test_a_policy_that_only_runs_fewer_slots_saves_by_less_work_alone():
     split = savings(ledger(2.0, 2.0, 600.0), ledger(16.0, 16.0, 4800.0))
     assert [float(part) for part in split] == pytest.approx([4200, 0, 0], abs=1e-2)
+
+
+def both(one: Ledger, two: Ledger) -> Ledger:
+    return jax.tree.map(jnp.add, one, two)
+
+
+def test_slots_without_work_are_less_work_not_cheaper_work():
+    """2 h of evaluation and 14 h of rest at 100 W, against 16 h of evaluation."""
+    rest = ledger(14.0, 1.4, 420.0, "idle")
+    split = savings(both(ledger(2.0, 2.0, 600.0), rest), ledger(16.0, 16.0, 4800.0))
+    assert [float(part) for part in split] == pytest.approx([4200, -420, 0], abs=1e-2)
+    only_rest = savings(rest, ledger(16.0, 16.0, 4800.0))
+    assert [float(part) for part in only_rest] == pytest.approx([4800, -420, 0], abs=1e-2)
+
+
+def test_sampling_in_place_of_evaluation_is_cheaper_work():
+    mixed = both(ledger(2.0, 2.0, 600.0), ledger(14.0, 0.0, 0.0, "sampling"))
+    split = savings(mixed, ledger(16.0, 16.0, 4800.0))
+    assert [float(part) for part in split] == pytest.approx([0, 4200, 0], abs=1e-2)
 
 
 def test_equal_searches_save_nothing():

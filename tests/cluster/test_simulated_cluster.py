@@ -115,6 +115,25 @@ def test_the_supernet_is_trained_once_and_before_the_first_estimate():
     np.testing.assert_allclose(busy_s[:, SAMPLING], screened * 20.0, rtol=1e-6)
 
 
+def test_a_searcher_that_corrects_has_the_evaluated_screened_first_and_pays_for_it():
+    corrected = LamooConfig(capacity=CONFIG.capacity, choice="corrected", tree=TreeConfig(depth=2, min_samples=6))
+    searcher = lamoo_search(SPACE, TABLE.reference_point, corrected)
+    room = 3  # estimates that the first hour has time for
+    table = TABLE._replace(supernet_time_s=jnp.float32(4 * 3600 - room * float(TABLE.estimate_time_s)))
+    environment = simulated_cluster(SPACE, table, searcher, CONFIG, HOURS)
+    params = cluster_params(power=paper())  # the initial design is there at the start
+    state, _ = jax.jit(environment.reset)(jax.random.key(0), params)
+    step = jax.jit(environment.step)
+    first = np.asarray(state.evaluated[: CONFIG.initial_design])
+    for hour, known in enumerate((room, CONFIG.initial_design)):
+        state, time_step = step(state, jnp.asarray(0), params)
+        assert np.asarray(state.estimated)[first].sum() == known
+        screened = int(time_step.info.screened)
+        assert screened == room if hour == 0 else screened > CONFIG.initial_design - room
+        assert float(time_step.info.charge.busy_s[SAMPLING]) == pytest.approx(20 * screened)
+    np.testing.assert_array_equal(state.searcher.estimates[: len(first)], TABLE.estimates[first])
+
+
 def test_one_shot_samples_until_the_reserve():
     params = cluster_params()
     result = simulate_one(jax.random.key(0), params, plain_params("one-shot", CONFIG.slots, reserve_share=0.4))

@@ -209,6 +209,23 @@ def test_failed_evaluations_are_never_proposed_again(kind):
     assert int(real.sum()) == 13 and np.asarray(valid)[np.asarray(rows)[:13]].all()
 
 
+def test_what_is_screened_after_its_evaluation_counts_as_if_before():
+    searcher, random = tiny("lamoo-corrected"), np.random.default_rng(0)
+    index = np.arange(14)
+    objectives = np.asarray(synthetic_benchmark(2, TINY).table.objectives)[index]
+    estimates = (objectives + random.normal(size=objectives.shape)).astype(np.float32)
+    fit, inform = jax.jit(searcher.fit), jax.jit(searcher.inform)
+    late = fit(told(searcher, TINY, index, objectives, jnp.asarray(estimates).at[5:].set(jnp.nan)))
+    unknown = np.full((18, 2), np.nan, np.float32)  # four rows more than were told, which mean nothing
+    assert not bool(inform(late, unknown).news)  # nothing learnt, nothing to fit
+    unknown[:14], unknown[14:] = estimates, 7
+    informed = inform(late, unknown)
+    assert bool(informed.news) and np.isnan(informed.estimates[14:]).all()
+    before = fit(told(searcher, TINY, index, objectives, jnp.asarray(estimates)))
+    jax.tree.map(np.testing.assert_array_equal, fit(informed).corrections, before.corrections)
+    assert tiny("random").inform is None and make("lamoo-estimate", TINY).inform is None
+
+
 def test_an_exhausted_region_relaxes_its_deepest_constraint_first():
     table = synthetic_benchmark(3, SMALL).table
     searcher = lamoo_search(

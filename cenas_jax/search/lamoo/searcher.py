@@ -108,17 +108,13 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
         depth = depth_of(region).astype(jnp.int8)
         corrections = ()
         if config.choice == "corrected":
-            corrections = tuple(
-                at_smallest_size(archive.count, config.capacity, functools.partial(correct, state, own))
-                for own in range(num_objectives)
-            )
+            corrections = tuple(correct(state, own) for own in range(num_objectives))
         return state._replace(news=jnp.zeros_like(state.news), depth=depth, corrections=corrections)
 
-    def correct(state: LamooState, own: int, size: int) -> Correction:
-        """The correction of objective `own` by the first `size` rows of the archive, which hold all evaluations."""
-        archive, estimates = state.archive, own_first(state.estimates[:size], own)
-        features, target = predictor_features(archive.codes[:size]), archive.objectives[:size, own]
-        return resized(fit_correction(features, estimates, target, archive_valid(archive)[:size]), config.capacity)
+    def correct(state: LamooState, own: int) -> Correction:
+        archive = state.archive
+        features, target = predictor_features(archive.codes), archive.objectives[:, own]
+        return fit_correction(features, own_first(state.estimates, own), target, archive_valid(archive))
 
     def own_first(estimates, own: int):
         return jnp.roll(estimates, -own, axis=1)
@@ -178,7 +174,15 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
         news = state.news | candidates.valid.any()
         return state._replace(archive=archive, estimates=estimates, evaluated=evaluated, news=news), LamooInfo(overflow)
 
-    return Searcher(init, fit, ask, rank, tell)
+    def inform(state, estimates):
+        rows = jnp.arange(config.capacity)[:, None] < state.archive.count
+        missing = max(config.capacity - estimates.shape[0], 0)
+        estimates = jnp.pad(estimates[: config.capacity], ((0, missing), (0, 0)), constant_values=jnp.nan)
+        estimates = jnp.where(rows & ~jnp.isnan(estimates), estimates, state.estimates)
+        learnt = (jnp.isnan(state.estimates) & ~jnp.isnan(estimates)).any()
+        return state._replace(estimates=estimates, news=state.news | learnt)
+
+    return Searcher(init, fit, ask, rank, tell, inform if config.choice == "corrected" else None)
 
 
 def best_region(
