@@ -140,7 +140,8 @@ class ClusterOptions:
     queue_capacity: int = 32
     """Screened architectures that wait for evaluation."""
     screen_per_interval: int = 512
-    """Most architectures screened in an hour, by all sampling slots together."""
+    """Most candidates drawn in an hour, to be screened by all sampling slots together. With `--choice corrected`
+    evaluated architectures without an estimate come before them."""
     initial_design: int = 10
     """Random architectures evaluated first."""
     window_h: int = 24

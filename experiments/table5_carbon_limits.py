@@ -82,6 +82,20 @@ def windows(first: str, last: str, count: int, seed: int) -> tuple[str, ...]:
     return tuple(f"{start + hour.astype('timedelta64[h]')}:00Z" for hour in hours)
 
 
+def parsed(description: str | None, out: str, count: int = 30, **more: dict) -> tuple[argparse.Namespace, tuple]:
+    """Arguments of an experiment on the test's windows, and their starts; `more`: names and options of its own."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, options in more.items():
+        parser.add_argument(f"--{name}", **options)
+    parser.add_argument("--windows", type=int, default=count)
+    parser.add_argument("--out", type=Path, default=RESULTS / out)
+    arguments = parser.parse_args()
+    try:
+        return arguments, windows_of_the_test(arguments.windows)
+    except ValueError as error:
+        parser.error(str(error))
+
+
 def windows_of_the_test(count: int) -> tuple[str, ...]:
     if count < 2:
         raise ValueError(f"--windows {count}: an interval needs two or more")
@@ -111,10 +125,9 @@ def compare_with_bar(progress: Progress, what: str, of: Problem) -> Outcomes:
     return compare(of, progress=note)
 
 
-def of_grid(grid: str, power: Any, count: int, run) -> dict:
+def of_grid(grid: str, power: Any, test: tuple[str, ...], run) -> dict:
     """The document of a grid and accounting."""
-    test = windows_of_the_test(count)
-    training = windows("2021-01-16T00", "2021-06-20T00", max(count // 2, 2), 1)
+    training = windows("2021-01-16T00", "2021-06-20T00", max(len(test) // 2, 2), 1)
     main = problem(grid, power, test, POLICIES)
     found = run(f"{grid}, {power}", main)
     before = run("fixed splits before July 2021", problem(grid, power, training, FIXED[1:], forecast="none"))
@@ -251,16 +264,12 @@ def box(policy: dict) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--grids", nargs="+", choices=GRIDS, default=list(GRIDS))
-    parser.add_argument("--powers", nargs="+", choices=("paper", "measured"), default=["paper", "measured"])
-    parser.add_argument("--windows", type=int, default=30)
-    parser.add_argument("--out", type=Path, default=RESULTS / "table5_carbon_limits.json")
-    arguments = parser.parse_args()
-    try:
-        windows_of_the_test(arguments.windows)
-    except ValueError as error:
-        parser.error(str(error))
+    arguments, test = parsed(
+        __doc__,
+        "table5_carbon_limits.json",
+        grids=dict(nargs="+", choices=GRIDS, default=list(GRIDS)),
+        powers=dict(nargs="+", choices=("paper", "measured"), default=["paper", "measured"]),
+    )
     keep_compiled_programs()
     console = Console()
     sizes = {"windows": arguments.windows, "seeds": SEEDS, "hours": HOURS, "slots": SLOTS}
@@ -268,7 +277,7 @@ def main() -> None:
     for power in arguments.powers:
         for grid in arguments.grids:
             with Progress(console=console) as progress:
-                found = of_grid(grid, power, arguments.windows, partial(compare_with_bar, progress))
+                found = of_grid(grid, power, test, partial(compare_with_bar, progress))
             show(console, grid, power, found)
             grids = keep(arguments.out, sizes, grid, power, found)["grids"]
             figure = box_figure({name: each[power] for name, each in grids.items() if power in each}, SHOWN)

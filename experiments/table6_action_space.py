@@ -11,7 +11,6 @@ preset `paper`; the windows, limits and seeds of table5_carbon_limits.py. Differ
 one window against that of the same window; p is Student's, two-sided, over windows.
 """
 
-import argparse
 import json
 import os
 from itertools import product
@@ -20,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from table5_carbon_limits import LIMITS_G, RESULTS, SEEDS, compare_with_bar, paired, problem, row, windows_of_the_test
+from table5_carbon_limits import LIMITS_G, RESULTS, SEEDS, compare_with_bar, paired, parsed, problem, row
 
 from cenas_jax.cli.common import keep_compiled_programs
 from cenas_jax.config import PolicyTrainOptions, data_folder
@@ -48,16 +47,12 @@ def trained(name: str, folder: Path, updates: int, progress: Progress) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=RESULTS.parent / "policies")
-    parser.add_argument("--updates", type=int, default=PolicyTrainOptions().updates)
-    parser.add_argument("--windows", type=int, default=30)
-    parser.add_argument("--out", type=Path, default=RESULTS / "table6_action_space.json")
-    arguments = parser.parse_args()
-    try:
-        starts = windows_of_the_test(arguments.windows)
-    except ValueError as error:
-        parser.error(str(error))
+    arguments, starts = parsed(
+        __doc__,
+        "table6_action_space.json",
+        folder=dict(type=Path, default=RESULTS.parent / "policies"),
+        updates=dict(type=int, default=PolicyTrainOptions().updates),
+    )
     keep_compiled_programs()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     console = Console()

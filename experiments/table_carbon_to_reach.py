@@ -15,17 +15,15 @@ that window. The rungs are a factor of 1.41 apart, so that the carbon is rounded
 counts as a factor of 0. The factor is vanilla's emissions over the policy's.
 """
 
-import argparse
 import json
 from functools import partial
-from pathlib import Path
 
 import jax
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from table5_carbon_limits import FIXED, RESULTS, SEEDS, compare_with_bar, problem, windows_of_the_test
+from table5_carbon_limits import FIXED, SEEDS, compare_with_bar, parsed, problem
 
 from cenas_jax.carbon.savings import savings
 from cenas_jax.cli.common import keep_compiled_programs
@@ -66,14 +64,7 @@ def factors(vanilla: Outcomes, found: Outcomes, policy: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--windows", type=int, default=30)
-    parser.add_argument("--out", type=Path, default=RESULTS / "table_carbon_to_reach.json")
-    arguments = parser.parse_args()
-    try:
-        starts = windows_of_the_test(arguments.windows)
-    except ValueError as error:
-        parser.error(str(error))
+    arguments, starts = parsed(__doc__, "table_carbon_to_reach.json")
     keep_compiled_programs()
     console = Console()
     with Progress(console=console) as progress:

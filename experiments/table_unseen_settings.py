@@ -11,17 +11,15 @@ is a share of what all slots would emit in the 80 h at the grid's mean intensity
 of 0.02 to 0.4. Differences are paired over windows, seeds averaged; p is Student's, two-sided.
 """
 
-import argparse
 import json
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from table5_carbon_limits import HOURS, RESULTS, compare_with_bar, paired, problem, windows_of_the_test
+from table5_carbon_limits import HOURS, compare_with_bar, paired, parsed, problem
 
 from cenas_jax.carbon import load_trace
 from cenas_jax.cli.common import keep_compiled_programs
@@ -65,14 +63,7 @@ def row(shares: np.ndarray, evaluations: np.ndarray, ours: np.ndarray) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--windows", type=int, default=10)
-    parser.add_argument("--out", type=Path, default=RESULTS / "table_unseen_settings.json")
-    arguments = parser.parse_args()
-    try:
-        starts = windows_of_the_test(arguments.windows)
-    except ValueError as error:
-        parser.error(str(error))
+    arguments, starts = parsed(__doc__, "table_unseen_settings.json", 10)
     keep_compiled_programs()
     console, cells = Console(), []
     with Progress(console=console) as progress:

@@ -64,6 +64,8 @@ DIMINISHING = 0.3
 """Of the greedy rules, by default: slots side by side evaluate what cannot learn from each other."""
 DAY_H, MOST_DAYS = 24, 5
 """`MOST_DAYS`: plans that end after 1 to 5 such days are looked at, and the one that lasts to the end."""
+SUPERNET_RESERVE = 0.5
+"""Of time and carbon: a greedy plan that has no more left does not wait for the supernet any longer."""
 RULES = ("fixed", "heuristic", "threshold", "one-shot", "yesterday-greedy", "forecast-greedy")
 
 
@@ -120,7 +122,8 @@ def greedy_slots(
     ours. Screening costs something in every hour until the budget is spent, so that waiting for cheap hours has a
     price: the plan is the best of those that end after 1, 2, ... of the known hours, or after days like them, with the
     cost of the screening until then set aside. And what was not screened is not worth evaluating: where there are two
-    slots, one always samples, and until the supernet is trained all do.
+    slots, one always samples, and until the supernet is trained all do, for at
+    most half of the time and the carbon.
 
     Args:
         later: relative intensity of the hours after the present one.
@@ -150,7 +153,8 @@ def greedy_slots(
 
     work, now = jax.vmap(plan)(ends_h)
     best = now[jnp.argmax(jnp.where(ends_h > 0, work, -1.0) * (1 + 1e-6 * ends_h))]
-    return jnp.where(observation.supernet_share < 1, 0, best)
+    left = jnp.minimum(observation.remaining_time_share, observation.remaining_carbon_share)
+    return jnp.where((observation.supernet_share < 1) & (left > SUPERNET_RESERVE), 0, best)
 
 
 def plain_params(

@@ -50,9 +50,9 @@ def savings(ledger: Ledger, other: Ledger) -> Savings:
 
 def _of_work(ledger: Ledger):
     """Slot-hours, kWh and gCO2eq over all activities but `idle`."""
-    work = jnp.arange(len(ACTIVITIES)) != IDLE
-    hours, kwh, g = ((part * work).sum(axis=-1) for part in (ledger.busy_s, ledger.energy_kwh, ledger.emissions_g))
-    return hours / 3600, kwh, g
+    work = [place for place, name in enumerate(ACTIVITIES) if name != "idle"]
+    seconds, kwh, g = (part[..., work].sum(axis=-1) for part in (ledger.busy_s, ledger.energy_kwh, ledger.emissions_g))
+    return seconds / 3600, kwh, g
 
 
 def _ratio(numerator, denominator, otherwise):

@@ -3,9 +3,9 @@
 Within an interval of 3,600 s the sampling slots come first (an estimate takes seconds, an evaluation an hour): they
 train the supernet until it is trained, then screen the searcher's candidates, and the best by its ranking stay in the
 queue. A searcher that learns what estimates are worth has first those architectures screened that were evaluated
-without. The evaluation slots continue half-finished jobs, then start the initial design, then the queue,
-best first. Where nothing can be screened (no sampling slot, or no trained supernet) the queue is filled with unscreened
-draws of the region, which live one interval: that is vanilla LaMOO. A slot without work is released.
+without. The evaluation slots continue half-finished jobs, then start the initial design, then the queue, best first.
+Where nothing can be screened (no sampling slot, or no trained supernet) the queue is filled with unscreened draws of
+the region, which live one interval: that is vanilla LaMOO. A slot without work is released.
 
 Every second of work is charged at the interval's intensity, and carbon and energy budgets are hard: the clock stops at
 the second at which the next work would exceed one.

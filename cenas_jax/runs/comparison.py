@@ -30,7 +30,7 @@ from cenas_jax.runs.simulation import (
 from cenas_jax.spaces import with_distinct_isomorphs
 
 CHUNK = 16
-"""Searches that one process vectorises: more fall out of its cache."""
+"""Searches that one process vectorises, at most: more fall out of its cache."""
 
 
 class Outcomes(NamedTuple):
@@ -72,8 +72,10 @@ def compare(
     `ValueError` for what does not fit, before any search; after one, where it outgrew the capacity.
     """
     shape = _shape(problem)
-    count, chunks = int(np.prod(shape)), -(-int(np.prod(shape)) // CHUNK)
-    tasks = [(problem, chunk) for chunk in range(chunks)]
+    groups, count = shape[0] * shape[1], shape[2] * shape[3]
+    each = -(-count // CHUNK)
+    chunks = groups * each
+    tasks = [(problem, group, chunk) for group in range(groups) for chunk in range(each)]
     processes = min(processes or _cores(), chunks)
     parts = []
     if processes == 1:
@@ -87,8 +89,12 @@ def compare(
             for part in pool.imap(_run, tasks[1:]):
                 parts.append(part)
                 progress(len(parts), chunks)
-    joined = jax.tree.map(lambda *rows: np.concatenate(rows)[:count], *parts)
-    return jax.tree.map(lambda rows: rows.reshape(*shape, *rows.shape[1:]), joined)
+
+    def joined(*rows):
+        by_group = np.concatenate(rows).reshape(groups, -1, *rows[0].shape[1:])[:, :count]
+        return by_group.reshape(*shape, *by_group.shape[2:])
+
+    return jax.tree.map(joined, *parts)
 
 
 def window_keys(config: SimulateConfig, start: str) -> jax.Array:
@@ -114,17 +120,23 @@ def _shape(problem: Problem) -> tuple[int, int, int, int]:
     return len(problem.limits_g), len(policies.policy), len(problem.starts), policies.seeds
 
 
-def _run(task: tuple[Problem, int]) -> Outcomes:
-    """One chunk: neighbours share limit and policy, so that they end at about the same time."""
-    problem, chunk = task
+def _run(task: tuple[Problem, int, int]) -> Outcomes:
+    """One chunk of the windows and seeds of one limit and policy, so that they end at about the same time, and no
+    search pays for the rules of others."""
+    problem, group, chunk = task
     program, keys, windows, policy_params = _program(problem)
-    shape = _shape(problem)
-    flat = np.minimum(np.arange(chunk * CHUNK, (chunk + 1) * CHUNK), int(np.prod(shape)) - 1)  # the last is repeated
-    limit, policy, window, seed = np.unravel_index(flat, shape)
+    _, policies, *rest = _shape(problem)
+    limit, policy = divmod(group, policies)
+    count = int(np.prod(rest))
+    size = -(-count // -(-count // CHUNK))  # of as many chunks, all alike
+    flat = np.minimum(np.arange(chunk * size, (chunk + 1) * size), count - 1)  # the last is repeated
+    window, seed = np.unravel_index(flat, rest)
     params = jax.tree.map(lambda part: part[window], windows)
-    limits_g = np.array([np.inf if value is None else value for value in problem.limits_g], np.float32)
-    params = params._replace(budget=params.budget._replace(carbon_g=jnp.asarray(limits_g[limit])))
-    chosen = jax.tree.map(lambda part: part[limit, window, policy], policy_params)
+    limit_g = problem.limits_g[limit]
+    carbon_g = jnp.full(size, np.inf if limit_g is None else limit_g, jnp.float32)
+    params = params._replace(budget=params.budget._replace(carbon_g=carbon_g))
+    which, (plain, *learned) = jax.tree.map(lambda part: part[limit, window, policy], policy_params)
+    chosen = which[0], (plain._replace(rule=plain.rule[0]), *learned)
     return jax.device_get(program(keys[window, seed], params, chosen))
 
 
@@ -146,7 +158,9 @@ def _program(problem: Problem) -> tuple[Callable, jax.Array, Any, Any]:
         emitted_g = jnp.cumsum(history.charge.emissions_g.sum(axis=-1))
         return Outcomes(result.count * 1.0, result.ledger, history.hypervolume_share, emitted_g), result.overflow
 
-    batch = jax.jit(jax.vmap(one))
+    _, (plain, *learned) = by_limit[0]
+    by_window = jax.tree.map(lambda _: 0, plain)._replace(rule=None)  # which rule it is, is one for all
+    batch = jax.jit(jax.vmap(one, (0, 0, (None, (by_window, *learned)))))
 
     def program(*arguments):
         found, overflow = batch(*arguments)

@@ -161,7 +161,7 @@ def _synthetic_tables(seed: int, random) -> tuple[list[BenchmarkTable], tuple[st
             median_accuracy=float(random.uniform(86, 92)),
             interaction_share=float(random.uniform(0.1, 0.5)),
             compute_effect=float(random.uniform(0.3, 0.7)),
-            estimate_time_s=_log_uniform(random, 1, 20),
+            estimate_time_s=_log_uniform(random, 1.0, 20.0),
         )
         for number in range(family, SYNTHETIC_BENCHMARKS, SYNTHETIC_FAMILIES):
             table = synthetic_benchmark(1000 * seed + number, space, config).table
@@ -177,7 +177,7 @@ def _real_tables(data: Path, random) -> tuple[list[BenchmarkTable], tuple[str, .
         objectives = ("c100_test_200", f"c100_{COSTS[number % len(COSTS)]}")
         refuse_held_out_objectives(objectives)
         benchmark = nas_bench_201_benchmark(data, objectives, f"noise-{tau}", seed=number)
-        supernet_h = _log_uniform(random, *SUPERNET_H)  # the noise has none
+        supernet_h = _log_uniform(random, *SUPERNET_H)  # in place of one size for all
         tables.append(_by_class(benchmark.table, benchmark.space.isomorph, supernet_h))
     return tables, (f"{REAL_BENCHMARKS} tables of CIFAR-100 with HW-NAS-Bench costs",)
 

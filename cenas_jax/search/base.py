@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from cenas_jax.spaces.base import SearchSpace
 
 SearcherState = Any
-SIZES = (32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536)
-"""Of `at_smallest_size`. More of them save padding and cost compilation."""
+SMALLEST_SIZE = 32
+"""Of `at_smallest_size`, which doubles it. Sizes closer together save padding, and cost as much more compilation."""
 
 
 class Candidates(NamedTuple):
@@ -30,7 +30,7 @@ class Searcher(NamedTuple):
     """`(key) -> state`."""
     fit: Callable[[SearcherState], SearcherState]
     """`(state) -> state` that has learnt from all that was told; `ask` and `rank` go by the last fit. Free where
-    nothing was told since."""
+    there is no news since."""
     ask: Callable[..., tuple[Int[Array, "n d"], Bool[Array, " n"]]]
     """`(key, state, n, pending_codes[p, d], pending_valid[p]) -> (codes[n, d], valid[n])`: distinct architectures,
     of the current region where there is one, never an evaluated or a pending (queued, running) one. Where fewer than
@@ -66,15 +66,13 @@ def _(axis_size, in_batched, value):
 
 
 def at_smallest_size(count: Int[Array, ""], capacity: int, compute: Callable[[int], Any]) -> Any:
-    """`compute(size)` for the smallest of a few sizes, 32, 64, 96, 128, 192, ... up to `capacity`, that holds `count`.
+    """`compute(size)` for the smallest of a few sizes, 32, 64, 128, ... up to `capacity`, that holds `count`.
 
     All results must have the same shapes. Under `vmap` the size is the one that every member of the batch needs, so
     what a search costs grows with what it has evaluated, not with its capacity.
     """
-    sizes = [size for size in SIZES if size < capacity]
-    while sizes and 2 * sizes[-1] < capacity:
-        sizes.append(2 * sizes[-1])
-    sizes.append(capacity)
+    doublings = ((capacity - 1) // SMALLEST_SIZE).bit_length()
+    sizes = [*(SMALLEST_SIZE << times for times in range(doublings)), capacity]
     which = shared_maximum(jnp.searchsorted(jnp.asarray(sizes), count))
     return jax.lax.switch(which, [lambda size=size: compute(size) for size in sizes])
 

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cenas_jax.search.base import at_smallest_size, shared_maximum
@@ -61,16 +62,12 @@ class Correction(NamedTuple):
 def features_of(space: SearchSpace) -> Callable[[Int[Array, "n d"]], Float[Array, "n f"]]:
     """`codes[n, d] -> features[n, f]`: indicators of the choices, and where all entries have the same ones (edges of a
     cell, each with one of its operations) how many took each."""
-    same = len(set(space.choice_names)) == 1
-
-    def features(codes):
-        one_hot = space.one_hot(codes)
-        if not same:
-            return one_hot
-        counts = one_hot.reshape(*one_hot.shape[:-1], len(space.num_choices), -1).sum(axis=-2)
-        return jnp.concatenate([one_hot, counts], axis=-1)
-
-    return features
+    if len(set(space.choice_names)) > 1:
+        return space.one_hot
+    indicators = np.eye(sum(space.num_choices), dtype=np.float32)
+    counts = np.tile(np.eye(space.num_choices[0], dtype=np.float32), (len(space.num_choices), 1))
+    as_counted = np.concatenate([indicators, counts], axis=1)  # one product: small whole numbers, so exact
+    return lambda codes: space.one_hot(codes) @ as_counted
 
 
 def no_correction(rows: int, objectives: int) -> Correction:
@@ -94,14 +91,10 @@ def no_correction(rows: int, objectives: int) -> Correction:
     )
 
 
-def resized(correction: Correction, rows: int) -> Correction:
-    """The same with so many rows: added ones teach nothing, and dropped ones must not have."""
-
-    def fitted(values):
-        return jnp.pad(values[:rows], ((0, max(rows - values.shape[0], 0)), *((0, 0),) * (values.ndim - 1)))
-
+def by_first_rows(correction: Correction, rows: int) -> Correction:
+    """The same with its first rows alone; the others must have taught nothing."""
     by_row = ("taught", "weights", "estimates")
-    return correction._replace(**{name: fitted(getattr(correction, name)) for name in by_row})
+    return correction._replace(**{name: getattr(correction, name)[:rows] for name in by_row})
 
 
 def fit_correction(
@@ -113,8 +106,8 @@ def fit_correction(
     """Learns `target`, which is maximised, from architectures and their estimates: its own in the first column, those
     of other objectives in the rest.
 
-    Rows that are not `valid`, or whose target is NaN, teach nothing. A NaN estimate counts as an average one. Rows after
-    the last valid one cost little.
+    Rows that are not `valid`, or whose target is NaN, teach nothing; those after the last valid one cost little. A NaN
+    estimate counts as an average one.
     """
     valid = valid & ~jnp.isnan(target)
     best = jnp.where(valid.any(), jnp.where(valid, target, -jnp.inf).max(), 0)
@@ -233,8 +226,9 @@ def _squared_distance(x, e_x, z, e_z):
     return features / 2 + _apart(e_x, e_z)
 
 
-def _apart(e, z):
-    return ((e[:, None] - z[None, :]) ** 2).sum(axis=-1)
+def _apart(e, z):  # column by column: a sum over so short an axis takes XLA several times as long on a CPU
+    columns = zip(e.T, z.T, strict=True)
+    return sum(((a[:, None] - b[None, :]) ** 2 for a, b in columns), start=jnp.zeros((len(e), len(z)), e.dtype))
 
 
 def _gram(distance, valid, length):

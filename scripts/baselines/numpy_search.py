@@ -223,7 +223,7 @@ class Search:
         return np.concatenate([drawn, self.draw(interval, ~taken[self.problem.isomorph], anywhere, 1)])
 
     def sample(self, interval: int, sampling_slots: int, horizon_s: float, left_kwh: float) -> tuple[int, float]:
-        """Trains the supernet, screens, and fills the queue; the number screened and the supernet's seconds."""
+        """Trains the supernet, learns, screens, and fills the queue; the number screened and the supernet's seconds."""
         problem, power = self.problem, self.power
         time_s = sampling_slots * horizon_s
         supernet_s = min(self.supernet_left_s, time_s, _seconds(left_kwh, power.supernet_w * power.pue))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cenas_jax.allocation.agent import GREEDY_PLANS, SMALLEST_SHARE
-from cenas_jax.allocation.policies import DAY_H, MOST_DAYS
+from cenas_jax.allocation.policies import DAY_H, MOST_DAYS, SUPERNET_RESERVE
 
 CHUNK = 8
 """Searches whose plans are made at once: more fall out of the cache."""
@@ -111,7 +111,8 @@ def greedy_slots(slots: int, diminishing: float, observation: Observation, later
     taken = within & (spent <= left * np.float32(1 + 1e-6)) & (hour == 0)[:, None]
     best = np.argmax(np.where(ends_h > 0, work, -1) * (1 + np.float32(1e-6) * ends_h), axis=1)
     now = np.count_nonzero(taken[np.arange(len(best)), best], axis=1)
-    return np.where(observation.supernet_share < 1, 0, now)
+    left = np.minimum(observation.remaining_time_share, observation.remaining_carbon_share)
+    return np.where((observation.supernet_share < 1) & (left > SUPERNET_RESERVE), 0, now)
 
 
 def _rows(observation: Observation, part: slice) -> Observation:

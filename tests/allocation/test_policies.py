@@ -132,7 +132,11 @@ def test_greedy_ends_with_the_time_and_knows_one_hour_without_forecast():
 
 
 def test_greedy_evaluates_nothing_before_the_supernet_is_trained():
-    assert greedy(now=0.5, later=DAY, affordable_share=1 / 8, supernet_share=0.99) == 0
+    waiting = {"now": 0.5, "later": DAY, "affordable_share": 1 / 8, "supernet_share": 0.99}
+    assert greedy(**waiting, remaining_time_share=0.6, remaining_carbon_share=0.6) == 0
+    # But not for ever: it might be that there is not enough left to train it.
+    assert greedy(**waiting, remaining_time_share=0.5, remaining_carbon_share=0.6) == 7
+    assert greedy(**waiting, remaining_time_share=0.6, remaining_carbon_share=0.5) == 7
 
 
 def test_the_command_line_has_the_rules_own_default():

@@ -35,6 +35,7 @@ def test_views_of_random_observations_agree(forecast_h):
     values = {name: draw.uniform(0, 1, count) for name in Observation._fields}
     values["remaining_h"] = np.round(draw.uniform(0, 80, count))
     values["lowest_ratio"], values["highest_ratio"] = draw.uniform(0.3, 1, count), draw.uniform(1, 1.7, count)
+    values["supernet_share"] = np.where(draw.random(count) < 0.3, 0.5, 1.0)
     values["affordable_share"] = np.where(draw.random(count) < 0.1, 0.0, draw.uniform(0, 1, count) ** 2)
     values["relative_forecast"] = draw.uniform(-1, 2, (count, forecast_h))
     values["relative_past"] = draw.uniform(0, 1, (count, 24))
@@ -44,6 +45,7 @@ def test_views_of_random_observations_agree(forecast_h):
         theirs = numpy_view.view(numpy_view.Observation(**values), slots)
         for mine, other in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-5)
+        assert slots == 1 or (np.asarray(ours.plans[:, 0]) > 0).mean() > 0.4
     assert numpy_view.Observation._fields == Observation._fields
 
 

@@ -57,12 +57,14 @@ def test_equal_searches_save_nothing():
 amounts = st.one_of(st.just(0.0), st.floats(0.0625, 1e4, width=32))
 
 
-@given(amounts, amounts, amounts, amounts, amounts, amounts)
-def test_terms_add_up(hours, energy_kwh, emissions_g, other_h, other_kwh, other_g):
+@given(amounts, amounts, amounts, amounts, amounts, amounts, amounts, amounts)
+def test_terms_add_up(hours, energy_kwh, emissions_g, other_h, other_kwh, other_g, idle_g, other_idle_g):
     """Also where nothing was done, or what was done emitted nothing."""
-    mine, other = ledger(hours, energy_kwh, emissions_g), ledger(other_h, other_kwh, other_g)
+    mine = both(ledger(hours, energy_kwh, emissions_g), ledger(5.0, 1.0, idle_g, "idle"))
+    other = both(ledger(other_h, other_kwh, other_g), ledger(7.0, 2.0, other_idle_g, "idle"))
     split = savings(mine, other)
     assume((energy_kwh > 0 or emissions_g == 0) and (hours > 0 or energy_kwh == 0))  # no emissions without work
     assume((other_kwh > 0 or other_g == 0) and (other_h > 0 or other_kwh == 0))
     scale = sum(abs(float(part)) for part in split) + 1
-    np.testing.assert_allclose(split.total_g, other_g - emissions_g, atol=1e-4 * scale, rtol=1e-4)
+    expected = other_g + other_idle_g - emissions_g - idle_g
+    np.testing.assert_allclose(split.total_g, expected, atol=1e-4 * scale, rtol=1e-4)

@@ -16,6 +16,7 @@ from cenas_jax.config import (
     SimulateConfig,
     settled,
 )
+from cenas_jax.runs import comparison as comparison_module
 from cenas_jax.runs.comparison import Problem, compare, window_keys
 from cenas_jax.runs.inputs import load_inputs
 from cenas_jax.runs.simulation import compile_simulation, load_benchmark, prepare
@@ -33,9 +34,12 @@ LIMITS_G = (1500.0, None)
 
 @pytest.fixture(scope="module")
 def found():
+    patch = pytest.MonkeyPatch()
+    patch.setattr(comparison_module, "CHUNK", 4)
     done = []
     comparison = compare(Problem(CONFIG, STARTS, LIMITS_G), processes=1, progress=lambda *counts: done.append(counts))
-    assert done == [(1, 3), (2, 3), (3, 3)]  # 36 searches, 16 a chunk
+    patch.undo()
+    assert done == [(chunk, 12) for chunk in range(1, 13)]  # two of three searches for each limit and policy
     return comparison
 
 
@@ -86,5 +90,5 @@ def test_processes_find_the_same(found, monkeypatch):
     np.testing.assert_array_equal(again.evaluations, found.evaluations)
     np.testing.assert_allclose(again.hypervolume_share, found.hypervolume_share, rtol=1e-5)
     np.testing.assert_allclose(again.emitted_g, found.emitted_g, rtol=1e-4, atol=0.1)
-    assert reports == [(1, 3), (2, 3), (3, 3)]
+    assert reports == [(chunk, 6) for chunk in range(1, 7)]
     assert os.environ["NPROC"] == "2" and "OPENBLAS_NUM_THREADS" not in os.environ

@@ -40,6 +40,9 @@ def test_tasks_differ_in_everything_and_stay_within_their_ranges(tasks):
     assert 24 <= hours.min() and hours.max() <= HOURS
     assert 0.0199 < share.min() < 0.04 and 0.25 < share.max() < 0.4001
     assert len(set(np.asarray(drawn.table.max_hypervolume).tolist())) == policy_tasks.SYNTHETIC_BENCHMARKS
+    supernet_h = np.asarray(tasks.tables.supernet_time_s) / 3600
+    assert len(set(supernet_h.tolist())) == policy_tasks.SYNTHETIC_BENCHMARKS
+    assert 0.29 < supernet_h.min() < 1 and 4 < supernet_h.max() < 12.1
 
 
 def test_isomorphs_are_alike_in_every_table(tasks):

@@ -20,11 +20,11 @@ from cenas_jax.search.base import (
 )
 from cenas_jax.search.gaussian_process import (
     Correction,
+    by_first_rows,
     features_of,
     fit_correction,
     no_correction,
     posterior_quantiles,
-    resized,
 )
 from cenas_jax.search.lamoo.svm import Kernel
 from cenas_jax.search.lamoo.tree import PartitionInfo, Region, TreeConfig, partition, space_kernel
@@ -61,7 +61,7 @@ class LamooState(NamedTuple):
     archive: Archive
     estimates: Float[Array, "capacity m"]  # of the archive's rows; NaN where never screened
     evaluated: Bool[Array, " classes"]
-    news: Bool[Array, ""]  # told since the last fit
+    news: Bool[Array, ""]  # told or informed since the last fit
     depth: Int8[Array, " size"]  # constraints of the best region that an architecture satisfies, from the root on
     corrections: tuple[Correction, ...]  # of every objective; none unless the choice is by corrected estimates
 
@@ -159,7 +159,9 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
         """Quantiles of the candidates, and the evaluated front; `size` rows of the archive hold all evaluations."""
         evaluated, query = predictor_features(state.archive.codes[:size]), predictor_features(candidates.codes)
         predicted = [
-            posterior_quantiles(resized(fitted, size), evaluated, query, own_first(candidates.estimates, own), LEVELS)
+            posterior_quantiles(
+                by_first_rows(fitted, size), evaluated, query, own_first(candidates.estimates, own), LEVELS
+            )
             for own, fitted in enumerate(state.corrections)
         ]
         front = first_front(state.archive.objectives[:size], archive_valid(state.archive)[:size])
