@@ -2,8 +2,8 @@
 
     CENAS_DATA=/path/to/data python experiments/table5_carbon_limits.py
 
-Expected time: about half an hour a grid and kind of accounting on one core (`--grids`, `--powers`).
-Expected figures of CISO with `paper`, the only ones run yet: at 5, 10, 30 and 50 kg CE-NAS has .99553, .99752, .99856
+Expected time: about half an hour a grid and kind of accounting on one core (`--grids`, `--powers`). Expected figures of
+CISO with `paper`, the only ones run yet: at 5, 10, 30 and 50 kg CE-NAS has .99553, .99752, .99856
 and .99871, more than every fixed split, threshold, heuristic, vanilla and one-shot; the best fixed split before July
 2021 has .99429, .99706, .99849 and .99867 (p 4e-5, .014, .017, .015). The plain greedy plans are as good as CE-NAS
 everywhere (.99561, .99763, .99857, .99872). Writes results/table5_carbon_limits.json and
@@ -82,7 +82,9 @@ def windows(first: str, last: str, count: int, seed: int) -> tuple[str, ...]:
     return tuple(f"{start + hour.astype('timedelta64[h]')}:00Z" for hour in hours)
 
 
-def parsed(description: str | None, out: str, count: int = 30, **more: dict) -> tuple[argparse.Namespace, tuple]:
+def parsed(
+    description: str | None, out: str, count: int = 30, **more: dict
+) -> tuple[argparse.Namespace, tuple[str, ...]]:
     """Arguments of an experiment on the test's windows, and their starts; `more`: names and options of its own."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, options in more.items():

@@ -122,8 +122,7 @@ def greedy_slots(
     ours. Screening costs something in every hour until the budget is spent, so that waiting for cheap hours has a
     price: the plan is the best of those that end after 1, 2, ... of the known hours, or after days like them, with the
     cost of the screening until then set aside. And what was not screened is not worth evaluating: where there are two
-    slots, one always samples, and until the supernet is trained all do, for at
-    most half of the time and the carbon.
+    slots, one always samples, and until the supernet is trained all do, for at most half of the time and the carbon.
 
     Args:
         later: relative intensity of the hours after the present one.
@@ -152,9 +151,9 @@ def greedy_slots(
         return (part * worth[order % most]).sum() * repeats, taken.sum(dtype=jnp.int32)
 
     work, now = jax.vmap(plan)(ends_h)
-    best = now[jnp.argmax(jnp.where(ends_h > 0, work, -1.0) * (1 + 1e-6 * ends_h))]
+    of_best = now[jnp.argmax(jnp.where(ends_h > 0, work, -1.0) * (1 + 1e-6 * ends_h))]
     left = jnp.minimum(observation.remaining_time_share, observation.remaining_carbon_share)
-    return jnp.where((observation.supernet_share < 1) & (left > SUPERNET_RESERVE), 0, best)
+    return jnp.where((observation.supernet_share < 1) & (left > SUPERNET_RESERVE), 0, of_best)
 
 
 def plain_params(

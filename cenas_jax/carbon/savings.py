@@ -50,7 +50,7 @@ def savings(ledger: Ledger, other: Ledger) -> Savings:
 
 def _of_work(ledger: Ledger):
     """Slot-hours, kWh and gCO2eq over all activities but `idle`."""
-    work = [place for place, name in enumerate(ACTIVITIES) if name != "idle"]
+    work = [place for place in range(len(ACTIVITIES)) if place != IDLE]
     seconds, kwh, g = (part[..., work].sum(axis=-1) for part in (ledger.busy_s, ledger.energy_kwh, ledger.emissions_g))
     return seconds / 3600, kwh, g
 

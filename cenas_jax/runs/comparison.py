@@ -74,8 +74,9 @@ def compare(
     shape = _shape(problem)
     groups, count = shape[0] * shape[1], shape[2] * shape[3]
     each = -(-count // CHUNK)
-    chunks = groups * each
-    tasks = [(problem, group, chunk) for group in range(groups) for chunk in range(each)]
+    rows = np.minimum(np.arange(each * -(-count // each)), count - 1).reshape(each, -1)  # the last is repeated
+    tasks = [(problem, group, chunk) for group in range(groups) for chunk in rows]
+    chunks = len(tasks)
     processes = min(processes or _cores(), chunks)
     parts = []
     if processes == 1:
@@ -120,20 +121,17 @@ def _shape(problem: Problem) -> tuple[int, int, int, int]:
     return len(problem.limits_g), len(policies.policy), len(problem.starts), policies.seeds
 
 
-def _run(task: tuple[Problem, int, int]) -> Outcomes:
-    """One chunk of the windows and seeds of one limit and policy, so that they end at about the same time, and no
+def _run(task: tuple[Problem, int, np.ndarray]) -> Outcomes:
+    """Some of the windows and seeds (flat) of one limit and policy, so that they end at about the same time, and no
     search pays for the rules of others."""
-    problem, group, chunk = task
+    problem, group, flat = task
     program, keys, windows, policy_params = _program(problem)
     _, policies, *rest = _shape(problem)
     limit, policy = divmod(group, policies)
-    count = int(np.prod(rest))
-    size = -(-count // -(-count // CHUNK))  # of as many chunks, all alike
-    flat = np.minimum(np.arange(chunk * size, (chunk + 1) * size), count - 1)  # the last is repeated
     window, seed = np.unravel_index(flat, rest)
     params = jax.tree.map(lambda part: part[window], windows)
     limit_g = problem.limits_g[limit]
-    carbon_g = jnp.full(size, np.inf if limit_g is None else limit_g, jnp.float32)
+    carbon_g = jnp.full(len(flat), np.inf if limit_g is None else limit_g, jnp.float32)
     params = params._replace(budget=params.budget._replace(carbon_g=carbon_g))
     which, (plain, *learned) = jax.tree.map(lambda part: part[limit, window, policy], policy_params)
     chosen = which[0], (plain._replace(rule=plain.rule[0]), *learned)

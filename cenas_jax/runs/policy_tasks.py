@@ -165,7 +165,7 @@ def _synthetic_tables(seed: int, random) -> tuple[list[BenchmarkTable], tuple[st
         )
         for number in range(family, SYNTHETIC_BENCHMARKS, SYNTHETIC_FAMILIES):
             table = synthetic_benchmark(1000 * seed + number, space, config).table
-            tables.append(_by_class(table, space.isomorph, _log_uniform(random, *SUPERNET_H)))
+            tables.append(_with_any_supernet(_by_class(table, space.isomorph), random))
     return tables, (f"{SYNTHETIC_BENCHMARKS} synthetic benchmarks",)
 
 
@@ -177,8 +177,7 @@ def _real_tables(data: Path, random) -> tuple[list[BenchmarkTable], tuple[str, .
         objectives = ("c100_test_200", f"c100_{COSTS[number % len(COSTS)]}")
         refuse_held_out_objectives(objectives)
         benchmark = nas_bench_201_benchmark(data, objectives, f"noise-{tau}", seed=number)
-        supernet_h = _log_uniform(random, *SUPERNET_H)  # in place of one size for all
-        tables.append(_by_class(benchmark.table, benchmark.space.isomorph, supernet_h))
+        tables.append(_with_any_supernet(_by_class(benchmark.table, benchmark.space.isomorph), random))
     return tables, (f"{REAL_BENCHMARKS} tables of CIFAR-100 with HW-NAS-Bench costs",)
 
 
@@ -186,9 +185,14 @@ def _log_uniform(random: np.random.Generator, low: float, high: float) -> float:
     return float(np.exp(random.uniform(np.log(low), np.log(high))))
 
 
-def _by_class(table: BenchmarkTable, representative: np.ndarray, supernet_h: float) -> BenchmarkTable:
+def _with_any_supernet(table: BenchmarkTable, random: np.random.Generator) -> BenchmarkTable:
+    """The table with a supernet of a drawn size: benchmarks' own are all alike."""
+    return table._replace(supernet_time_s=jnp.float32(3600 * _log_uniform(random, *SUPERNET_H)))
+
+
+def _by_class(table: BenchmarkTable, representative: np.ndarray) -> BenchmarkTable:
     """The table where isomorphs have the row of their representative (the cheapest of them, where they were measured):
-    which one that is depends on the table, and one space must serve all tables. With a supernet of `supernet_h`."""
+    which one that is depends on the table, and one space must serve all tables."""
 
     def rows(part) -> np.ndarray:
         return np.asarray(part, float)[np.asarray(representative)]
@@ -198,7 +202,7 @@ def _by_class(table: BenchmarkTable, representative: np.ndarray, supernet_h: flo
         estimates=rows(table.estimates),
         train_time_s=rows(table.train_time_s),
         estimate_time_s=float(table.estimate_time_s),
-        supernet_time_s=3600 * supernet_h,
+        supernet_time_s=float(table.supernet_time_s),
         reference_point=np.asarray(table.reference_point, float),
     )
 

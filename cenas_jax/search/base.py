@@ -71,7 +71,7 @@ def at_smallest_size(count: Int[Array, ""], capacity: int, compute: Callable[[in
     All results must have the same shapes. Under `vmap` the size is the one that every member of the batch needs, so
     what a search costs grows with what it has evaluated, not with its capacity.
     """
-    doublings = ((capacity - 1) // SMALLEST_SIZE).bit_length()
+    doublings = (max(capacity - 1, 0) // SMALLEST_SIZE).bit_length()
     sizes = [*(SMALLEST_SIZE << times for times in range(doublings)), capacity]
     which = shared_maximum(jnp.searchsorted(jnp.asarray(sizes), count))
     return jax.lax.switch(which, [lambda size=size: compute(size) for size in sizes])

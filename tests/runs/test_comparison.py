@@ -34,11 +34,10 @@ LIMITS_G = (1500.0, None)
 
 @pytest.fixture(scope="module")
 def found():
-    patch = pytest.MonkeyPatch()
-    patch.setattr(comparison_module, "CHUNK", 4)
-    done = []
-    comparison = compare(Problem(CONFIG, STARTS, LIMITS_G), processes=1, progress=lambda *counts: done.append(counts))
-    patch.undo()
+    done, problem = [], Problem(CONFIG, STARTS, LIMITS_G)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(comparison_module, "CHUNK", 4)
+        comparison = compare(problem, processes=1, progress=lambda *counts: done.append(counts))
     assert done == [(chunk, 12) for chunk in range(1, 13)]  # two of three searches for each limit and policy
     return comparison
 

@@ -177,12 +177,11 @@ def lamoo_search(space: SearchSpace, reference_point: Float[Array, " m"], config
         return state._replace(archive=archive, estimates=estimates, evaluated=evaluated, news=news), LamooInfo(overflow)
 
     def inform(state, estimates):
-        rows = jnp.arange(config.capacity)[:, None] < state.archive.count
-        missing = max(config.capacity - estimates.shape[0], 0)
-        estimates = jnp.pad(estimates[: config.capacity], ((0, missing), (0, 0)), constant_values=jnp.nan)
-        estimates = jnp.where(rows & ~jnp.isnan(estimates), estimates, state.estimates)
-        learnt = (jnp.isnan(state.estimates) & ~jnp.isnan(estimates)).any()
-        return state._replace(estimates=estimates, news=state.news | learnt)
+        rows = min(estimates.shape[0], config.capacity)
+        new, old = estimates[:rows], state.estimates[:rows]
+        known = ~jnp.isnan(new) & (jnp.arange(rows) < state.archive.count)[:, None]
+        merged = state.estimates.at[:rows].set(jnp.where(known, new, old))
+        return state._replace(estimates=merged, news=state.news | (known & jnp.isnan(old)).any())
 
     return Searcher(init, fit, ask, rank, tell, inform if config.choice == "corrected" else None)
 
