@@ -36,8 +36,8 @@ from cenas_jax.forecast.base import POINT, forecast_table
 from cenas_jax.forecast.baselines import repeat_last, ridge, seasonal_average, source_forecast
 from cenas_jax.forecast.boosted_trees import BoostedTreesConfig, boosted_table, boosted_trees
 from cenas_jax.forecast.conformal import adapt, calibrate
+from cenas_jax.forecast.experts import expert_points
 from cenas_jax.forecast.grid import GRIDS, GridRecord, load_grid
-from cenas_jax.forecast.kernel_regression import kernel_regression
 from cenas_jax.forecast.metrics import coverage_by_day, decision_regret, mape_by_day, quantile_loss
 from cenas_jax.forecast.mixture import combine
 from cenas_jax.forecast.windows import actual_at, issue_rows, to_device
@@ -144,16 +144,14 @@ def trees(split: Split) -> dict[str, dict]:
 def transformer(split: Split) -> dict[str, dict]:
     """Stops as seed 0 does best on the validation half-year; then one fit a seed on everything before the test.
 
-    Alone, and combined with kernel regression and the source forecast, whose weights follow the outcomes.
+    Alone, and combined with kernel regression and the source forecast, which follow the outcomes.
     """
     config = FitConfig()
     start = time.perf_counter()
     first = fit(jax.random.key(0), split.record, split.learn[1], config, validation_rows=split.validation)
     fit_s = time.perf_counter() - start
     before = table_of(first, split, split.validation)
-    others = jnp.concatenate(
-        [beside(split, split.learn[24], split.validation), beside(split, split.refit[24], split.test)], axis=1
-    )
+    others = expert_points(split.record, split.grid, np.concatenate([split.validation, split.test]))
     alone, combined = [], []
     for seed in SEEDS:
         final = fit(jax.random.key(seed), split.record, split.refit[1], config, steps=first.info["steps"])
@@ -167,25 +165,12 @@ def transformer(split: Split) -> dict[str, dict]:
     }
 
 
-def beside(split: Split, learnt, rows):
-    """Point forecasts `[2, n, H]` of what is combined with the transformer."""
-    kernel, source = kernel_regression(), source_forecast(split.record.factor_g_per_kwh)
-    state = kernel.fit(jax.random.key(0), split.grid, jnp.asarray(learnt))
-
-    @jax.jit
-    def points(state, rows):
-        tables = forecast_table(kernel, state, split.grid, rows), forecast_table(source, (), split.grid, rows)
-        return jnp.stack([table[..., POINT] for table in tables])
-
-    return points(state, jnp.asarray(rows))
-
-
 def with_others(before, after, others, split: Split):
     """Both halves combined: the weights go on from the validation's outcomes, then follow the test's as they come."""
     actual, valid = (
         jnp.concatenate(parts) for parts in zip(split.actual(split.validation), split.actual(split.test), strict=True)
     )
-    table = combine(jnp.concatenate([before, after]), others, actual, valid)
+    table = combine(jnp.concatenate([before, after]), jnp.asarray(others), actual, valid)
     return table[: len(before)], table[len(before) :]
 
 

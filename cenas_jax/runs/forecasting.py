@@ -13,10 +13,10 @@ from cenas_jax.carbon import load_trace
 from cenas_jax.carbon.trace import HOUR, hour_text
 from cenas_jax.config import RecordOptions, data_folder, trace_name
 from cenas_jax.forecast.base import POINT, QUANTILES, Forecaster, forecast_table
-from cenas_jax.forecast.baselines import repeat_last, seasonal_average, source_forecast
+from cenas_jax.forecast.baselines import repeat_last, seasonal_average
 from cenas_jax.forecast.conformal import FEWEST_ISSUES, adapt, apply_margins, calibrate
+from cenas_jax.forecast.experts import expert_points, there_are_experts
 from cenas_jax.forecast.grid import DAY_H, GridRecord, from_trace, load_grid
-from cenas_jax.forecast.kernel_regression import kernel_regression
 from cenas_jax.forecast.metrics import coverage_by_day, decision_regret, mape_by_day, quantile_loss
 from cenas_jax.forecast.mixture import combine
 from cenas_jax.forecast.windows import HISTORY_H, HORIZON_H, GridArrays, actual_at, issue_rows, to_device
@@ -26,8 +26,8 @@ from cenas_jax.training.saved_forecaster import SHIPPED, load_forecaster, load_s
 
 CALIBRATION_DAYS = 60
 """Intervals are calibrated on so many past days, where there are so many."""
-FEWEST_LEARNT = 60
-"""Kernel regression learns from so many days, or the forecaster is left alone."""
+MEMORY_DAYS = 180
+"""Experts are weighted by the outcomes of so many past days at most; older ones would count almost nothing."""
 REGRET = ((24, 0.25), (24, 0.5), (24, 0.75), (80, 0.25), (80, 0.5), (80, 0.75))
 """Windows (h) and shares of their hours in which work runs."""
 
@@ -146,7 +146,8 @@ def evaluate_forecaster(record: GridRecord, fitted: Fitted, *, start: str | None
     actual = _actual(grid, rows)
     before = rows[0] - DAY_H * np.arange(CALIBRATION_DAYS + HORIZON_H // DAY_H, HORIZON_H // DAY_H - 1, -1)
     before = before[before >= HISTORY_H].astype(np.int32)
-    tables = {"forecaster": _forecasts(record, fitted, grid, rows)}
+    both = _forecasts(record, fitted, grid, np.concatenate([before, rows]))
+    tables = {"forecaster": both[before.size :]}
     for name, plain in {"repeat yesterday": repeat_last(24), "weekly average": seasonal_average()}.items():
         tables[name] = _table(plain, (), grid, rows)
     scores = {}
@@ -163,7 +164,7 @@ def evaluate_forecaster(record: GridRecord, fitted: Fitted, *, start: str | None
             },
         }
     if before.size >= FEWEST_ISSUES:
-        state = calibrate(_forecasts(record, fitted, grid, before), *_actual(grid, before))
+        state = calibrate(both[: before.size], *_actual(grid, before))
         adapted = adapt(state, tables["forecaster"], *actual)
         scores["forecaster"]["coverage_90_by_day_percent"] = _rounded(
             coverage_by_day(adapted[..., 0], adapted[..., -1], *actual)
@@ -173,7 +174,7 @@ def evaluate_forecaster(record: GridRecord, fitted: Fitted, *, start: str | None
         "source": record.source,
         "fitted_until": fitted.info["fitted_until"],
         "seen_in_the_fit": bool(record.start + int(rows[0]) * HOUR < np.datetime64(fitted.info["fitted_until"][:-1])),
-        "combined": bool(_learnt(record, fitted, int(rows[0])).size),
+        "combined": there_are_experts(record, int(rows[0])),
         "first_issue": hour_text(record.start + int(rows[0]) * HOUR),
         "last_issue": hour_text(record.start + int(rows[-1]) * HOUR),
         "issues": int(rows.size),
@@ -209,11 +210,11 @@ def predict_hours(record: GridRecord, fitted: Fitted, *, at: str | None, hours: 
             f"{hour_text(record.start + row * HOUR)}: give a time from {first} on, or a longer trace"
         )
     grid = to_device(record)
-    quantiles = _forecasts(record, fitted, grid, np.array([row], np.int32))[0]
     known = row - HORIZON_H - DAY_H * np.arange(CALIBRATION_DAYS - 1, -1, -1)
     known = known[known >= HISTORY_H].astype(np.int32)
+    *before, quantiles = _forecasts(record, fitted, grid, np.append(known, np.int32(row)))
     if known.size >= FEWEST_ISSUES:
-        state = calibrate(_forecasts(record, fitted, grid, known), *_actual(grid, known))
+        state = calibrate(np.stack(before), *_actual(grid, known))
         quantiles = apply_margins(state, quantiles)
     quantiles = np.asarray(quantiles, np.float64)[:hours]
     actual = jax.tree.map(np.asarray, actual_at(grid, jnp.int32(row)))
@@ -223,7 +224,7 @@ def predict_hours(record: GridRecord, fitted: Fitted, *, at: str | None, hours: 
         "issued": hour_text(issued),
         "fitted_until": fitted.info["fitted_until"],
         "seen_in_the_fit": bool(issued < np.datetime64(fitted.info["fitted_until"][:-1])),
-        "combined": bool(_learnt(record, fitted, row).size),
+        "combined": there_are_experts(record, row),
         "filled_hours": int((~record.valid[row - HISTORY_H : row]).sum()),
         "calibrated_on_days": int(known.size) if known.size >= FEWEST_ISSUES else 0,
         "levels": list(QUANTILES),
@@ -257,33 +258,23 @@ def _actual(grid: GridArrays, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return np.asarray(actual.intensity_g_per_kwh), np.asarray(actual.valid)
 
 
-def _learnt(record: GridRecord, fitted: Fitted, first: int) -> np.ndarray:
-    """Daily issues that kernel regression learns from: those over when the forecaster was fitted, and before row
-    `first` of the forecasts. None where the grid has no sources or too few days, where nothing is combined."""
-    learnt = np.arange(first % DAY_H, min(_until(record, fitted), first) - HORIZON_H + 1, DAY_H, dtype=np.int32)
-    learnt = learnt[learnt >= HISTORY_H]
-    return learnt if record.sources and learnt.size >= FEWEST_LEARNT else learnt[:0]
-
-
 def _until(record: GridRecord, fitted: Fitted) -> int:
     """The row after the last that the forecaster was fitted on."""
     return int((np.datetime64(fitted.info["fitted_until"][:-1]) - record.start) / HOUR)
 
 
-def _forecasts(record: GridRecord, fitted: Fitted, grid: GridArrays, rows: np.ndarray):
-    """Quantiles `[n, H, Q]` issued at daily `rows`: where the grid has sources, combined with kernel regression and
-    with the source forecast, by the outcomes since the fit."""
-    until, learnt = _until(record, fitted), _learnt(record, fitted, int(rows[0]))
-    if not learnt.size:
+def _forecasts(record: GridRecord, fitted: Fitted, grid: GridArrays, rows: np.ndarray) -> np.ndarray:
+    """Quantiles `[n, H, Q]` issued at daily `rows`, in order: where there are experts, combined with theirs by the
+    outcomes since the fit."""
+    if not there_are_experts(record, int(rows[-1])):
         return _table(fitted.forecaster, fitted.state, grid, rows)
-    days_before = max(int(rows[0]) - until, 0) // DAY_H
+    until = _until(record, fitted)
+    days_before = min(max(int(rows[0]) - until, 0) // DAY_H, MEMORY_DAYS)
     issues = np.arange(rows[0] - DAY_H * days_before, rows[-1] + 1, DAY_H, dtype=np.int32)
-    kernel, source = kernel_regression(), source_forecast(record.factor_g_per_kwh)
-    others = (kernel, kernel.fit(jax.random.key(0), grid, jnp.asarray(learnt))), (source, ())
-    points = np.stack([_table(forecaster, state, grid, issues)[..., POINT] for forecaster, state in others])
     actual, valid = _actual(grid, issues)
     valid = valid & (issues >= until)[:, None]  # errors on what was learnt from say nothing of those to come
-    combined = combine(_table(fitted.forecaster, fitted.state, grid, issues), points, actual, valid)
+    table = _table(fitted.forecaster, fitted.state, grid, issues)
+    combined = combine(table, expert_points(record, grid, issues), actual, valid)
     return np.asarray(combined)[(rows - issues[0]) // DAY_H]
 
 

@@ -23,8 +23,8 @@ def fitted(until: int) -> Fitted:
     return Fitted(repeat_last(24), (), FitConfig(), GRID.factor_g_per_kwh, {"fitted_until": time_of(until)})  # type: ignore
 
 
-def predicted(record, until: int = UNTIL):
-    return predict_hours(record, fitted(until), at=time_of(ISSUE), hours=96).quantiles_g_per_kwh
+def predicted(record, until: int = UNTIL, issue: int = ISSUE):
+    return predict_hours(record, fitted(until), at=time_of(issue), hours=96).quantiles_g_per_kwh
 
 
 def changed(rows):
@@ -43,8 +43,9 @@ def test_a_forecast_rests_on_others_and_on_past_outcomes_alone():
 
 
 def test_too_little_to_learn_from_leaves_the_forecaster_alone():
-    yesterday = np.tile(GRID.intensity_g_per_kwh[ISSUE - 24 : ISSUE], 4)
-    np.testing.assert_allclose(predicted(GRID, until=60 * 24)[:, 2], yesterday, rtol=1e-6)
+    issue = 69 * 24  # one day too early
+    yesterday = np.tile(GRID.intensity_g_per_kwh[issue - 24 : issue], 4)
+    np.testing.assert_allclose(predicted(GRID, 60 * 24, issue)[:, 2], yesterday, rtol=1e-6)
 
 
 @pytest.mark.slow
