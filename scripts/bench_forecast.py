@@ -3,7 +3,8 @@
     pip install -e ".[baselines]" && python scripts/bench_forecast.py --json experiments/results/bench_forecast.json
 
 Expected time: 2 minutes on 2 idle cores. Expected: 1.5 (batch 32) and 1.2 times (128) PyTorch's windows per second, a
-forecast of 96 h in 0.8 ms, a year of hourly forecasts in 2 s.
+forecast of 96 h in 0.8 ms, a year of hourly forecasts in 2 s. A combined forecast with its experts and weights at hand
+takes XX ms; the experts of half a year of daily forecasts, with kernel regression's fits, XX s.
 
 The grid is made up, in the shape of CISO's (8 sources, 5 weather variables, 2.5 years). The JAX side trains as `fit`
 does: windows and features are made inside the step, the loss is the whole one. The PyTorch side has its features ready
@@ -26,9 +27,13 @@ import numpy as np
 import torch
 from baselines.torch_forecaster import TorchCarbonTransformer
 
-from cenas_jax.forecast.base import forecast_table
+from cenas_jax.forecast import mixture
+from cenas_jax.forecast.base import POINT, forecast_table
+from cenas_jax.forecast.baselines import source_forecast
+from cenas_jax.forecast.experts import days_known, expert_points
 from cenas_jax.forecast.features import features_of, scales_of
 from cenas_jax.forecast.grid import RUN_H, WEATHER, GridRecord
+from cenas_jax.forecast.kernel_regression import kernel_regression
 from cenas_jax.forecast.transformer import output_size
 from cenas_jax.forecast.windows import HISTORY_H, HORIZON_H, issue_rows, to_device, window_at
 from cenas_jax.training import forecaster as training
@@ -115,6 +120,19 @@ def predictions(record: GridRecord, config: FitConfig, features) -> dict[str, fl
     predict = jax.jit(lambda row: fitted.forecaster.predict(fitted.state, window_at(grid, row)))
     year = jnp.asarray(rows[:8760])
     fill = functools.partial(forecast_table, fitted.forecaster, fitted.state, grid)
+    kernel, source = kernel_regression(), source_forecast(record.factor_g_per_kwh)
+    learnt = kernel.fit(jax.random.key(0), grid, jnp.asarray(days_known(int(rows[-1]))))
+    weighted = mixture.start(3, HORIZON_H)
+
+    @jax.jit
+    def combined(row, learnt, weighted):
+        window = window_at(grid, row)
+        experts = kernel.predict(learnt, window), source.predict((), window)
+        table = fitted.forecaster.predict(fitted.state, window)
+        points = jnp.stack([expert[:, POINT] for expert in (table, *experts)])
+        return table * jnp.exp(mixture.mix(weighted, jnp.log(points)) - jnp.log(points[0]))[:, None]
+
+    half_year = issue_rows(record, record.start, record.start + record.hours)[-181:]
     models = [torch_model(config, features).eval() for _ in range(config.members)]
     history, horizon = (torch.tensor(np.asarray(part[:1])) for part in (features.history, features.future))
 
@@ -127,6 +145,8 @@ def predictions(record: GridRecord, config: FitConfig, features) -> dict[str, fl
         "jax_predict_ms": round(1e3 * median_s(lambda: predict(row), 50), 3),
         "torch_predict_ms": round(1e3 * median_s(torch_predict, 50), 3),
         "jax_year_s": round(median_s(lambda: fill(year)), 2),
+        "combined_predict_ms": round(1e3 * median_s(lambda: combined(row, learnt, weighted), 50), 3),
+        "experts_half_year_s": round(median_s(lambda: expert_points(record, grid, half_year)), 1),
     }
 
 

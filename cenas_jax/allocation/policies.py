@@ -62,8 +62,7 @@ def one_of(policies: Sequence[Policy]) -> Policy:
 
 DIMINISHING = 0.3
 """Of the greedy rules, by default: slots side by side evaluate what cannot learn from each other."""
-DAY_H, MOST_DAYS = 24, 5
-"""`MOST_DAYS`: plans that end after 1 to 5 such days are looked at, and the one that lasts to the end."""
+DAY_H = 24
 SUPERNET_RESERVE = 0.5
 """Of time and carbon: a greedy plan that has no more left does not wait for the supernet any longer."""
 RULES = ("fixed", "heuristic", "threshold", "one-shot", "yesterday-greedy", "forecast-greedy")
@@ -115,14 +114,14 @@ def plain_policy(slots: int) -> Policy:
 def greedy_slots(
     slots: int, diminishing: Float[Array, ""] | float, observation: Observation, later: Float[Array, " hours"]
 ) -> Int[Array, ""]:
-    """Slots that evaluate now, so that what the budget affords does the most work until it is spent.
+    """Slots that evaluate now, so that what the budget affords does the most work until the time is over.
 
     One slot for one hour does `v ** -diminishing` of work as the hour's v-th slot, and costs the hour's intensity.
-    Steps are taken by work per carbon, as long as the budget lasts (CarbonScaler, Hanafy et al. 2023). Two things are
-    ours. Screening costs something in every hour until the budget is spent, so that waiting for cheap hours has a
-    price: the plan is the best of those that end after 1, 2, ... of the known hours, or after days like them, with the
-    cost of the screening until then set aside. And what was not screened is not worth evaluating: where there are two
-    slots, one always samples, and until the supernet is trained all do, for at most half of the time and the carbon.
+    Steps are taken by work per carbon, as long as the budget lasts (CarbonScaler, Hanafy et al. 2023); hours beyond the
+    known ones are taken to be like them. Two things are ours. What an hour evaluates has to be screened before, which
+    costs the same for one slot and for many: an hour's first slots are one step, as many as do the most work for their
+    price. And what was not screened is not worth evaluating: where there are two slots, one always samples, and until
+    the supernet is trained all do, for at most half of the time and the carbon.
 
     Args:
         later: relative intensity of the hours after the present one.
@@ -131,29 +130,23 @@ def greedy_slots(
     ratio = observation.lowest_ratio + relative * (observation.highest_ratio - observation.lowest_ratio)
     cost, hour = jnp.maximum(ratio, 1e-3), jnp.arange(relative.shape[0])
     most = max(slots - 1, 1)
-    worth = jnp.arange(1.0, most + 1) ** -diminishing
-    steps = (worth[None] / cost[:, None]).reshape(-1)
-    order = jnp.argsort(-steps, stable=True)
+    slot = jnp.arange(1.0, most + 1)
+    worth = slot**-diminishing
+    together = jnp.cumsum(worth) / (slot + observation.sampling_cost)
+    first = jnp.argmax(together)  # slots that an hour starts with, less one
+    in_first = slot <= first + 1
+    price = jnp.where(in_first, 1 + observation.sampling_cost / (first + 1), 1.0)
+    rate = jnp.where(in_first, together[first], worth)
+
     known_h = jnp.minimum(relative.shape[0], observation.remaining_h)
-    ends_h = jnp.concatenate([hour + 1.0, known_h * jnp.arange(1, MOST_DAYS + 1), observation.remaining_h[None]])
-    ends_h = jnp.minimum(ends_h, observation.remaining_h)
-    budget = observation.affordable_share * slots * observation.remaining_h
-
-    def plan(end_h):
-        within_h = jnp.minimum(end_h, known_h)  # of them the hours that are known; the rest is taken to be like them
-        within = (hour < within_h)[order // most]
-        repeats = jnp.maximum(end_h / jnp.maximum(within_h, 1), 1)
-        left = (budget - observation.sampling_cost * end_h) / repeats
-        price = cost[order // most]
-        spent = jnp.cumsum(jnp.where(within, price, 0))
-        part = jnp.where(within, jnp.clip((left - spent) / price + 1, 0, 1), 0)  # the last step in part
-        taken = within & (spent <= left * (1 + 1e-6)) & (order < most)
-        return (part * worth[order % most]).sum() * repeats, taken.sum(dtype=jnp.int32)
-
-    work, now = jax.vmap(plan)(ends_h)
-    of_best = now[jnp.argmax(jnp.where(ends_h > 0, work, -1.0) * (1 + 1e-6 * ends_h))]
-    left = jnp.minimum(observation.remaining_time_share, observation.remaining_carbon_share)
-    return jnp.where((observation.supernet_share < 1) & (left > SUPERNET_RESERVE), 0, of_best)
+    repeats = jnp.maximum(observation.remaining_h / jnp.maximum(known_h, 1), 1)
+    left = observation.affordable_share * slots * observation.remaining_h / repeats
+    order = jnp.argsort(-(rate[None] / cost[:, None]).reshape(-1), stable=True)
+    within = (hour < known_h)[order // most]
+    spent = jnp.cumsum(jnp.where(within, cost[order // most] * price[order % most], 0))
+    now = (within & (spent <= left * (1 + 1e-6)) & (order < most)).sum(dtype=jnp.int32)
+    shares_left = jnp.minimum(observation.remaining_time_share, observation.remaining_carbon_share)
+    return jnp.where((observation.supernet_share < 1) & (shares_left > SUPERNET_RESERVE), 0, now)
 
 
 def plain_params(

@@ -3,9 +3,13 @@
 Within an interval of 3,600 s the sampling slots come first (an estimate takes seconds, an evaluation an hour): they
 train the supernet until it is trained, then screen the searcher's candidates, and the best by its ranking stay in the
 queue. A searcher that learns what estimates are worth has first those architectures screened that were evaluated
-without. The evaluation slots continue half-finished jobs, then start the initial design, then the queue, best first.
-Where nothing can be screened (no sampling slot, or no trained supernet) the queue is filled with unscreened draws of
-the region, which live one interval: that is vanilla LaMOO. A slot without work is released.
+without. Once architectures of the search's own choice were evaluated, and where sampling is charged, candidates are
+screened when there are results that those in the queue were not chosen by, and not again before the next results: so
+it costs nothing to wait for a cleaner hour.
+
+The evaluation slots continue half-finished jobs, then start the initial design, then the queue, best first. Where
+nothing can be screened (no sampling slot, or no trained supernet) the queue is filled with unscreened draws of the
+region, which live one interval: that is vanilla LaMOO. A slot without work is released.
 
 Every second of work is charged at the interval's intensity, and carbon and energy budgets are hard: the clock stops at
 the second at which the next work would exceed one.
@@ -48,6 +52,7 @@ class _Sampled(NamedTuple):
     supernet_s: Float[Array, ""]
     sampling_s: Float[Array, ""]
     screened: Int[Array, ""]
+    screened_at: Int[Array, ""]
 
 
 class _Evaluated(NamedTuple):
@@ -91,6 +96,7 @@ def simulated_cluster(
             queue=_no_jobs(config.queue_capacity),
             estimated=jnp.zeros(space.size, bool),
             supernet_left_s=table.supernet_time_s,
+            screened_at=jnp.full((), -1, jnp.int32),
             evaluated=evaluated,
             count=count,
             hypervolume=value,
@@ -109,7 +115,12 @@ def simulated_cluster(
         energy_left_kwh = energy_left_kwh - power.supernet_w * power.pue * supernet_s / JOULES_PER_KWH
         can_screen = (sampling_slots > 0) & (state.supernet_left_s <= supernet_s)
         affordable_s = jnp.minimum(time_s - supernet_s, _seconds(energy_left_kwh, power.sampling_w * power.pue))
-        room = jnp.where(can_screen, affordable_s / table.estimate_time_s * (1 + 1e-6), 0.0)
+        # An unscreened proposal of an earlier region has no claim to stay.
+        queue_valid = state.queue.valid & state.estimated[state.queue.index]
+        news = (state.count != state.screened_at) | (state.count <= config.initial_design)
+        charged = power.sampling_w * power.pue > 0
+        wanted = can_screen & (news | ~charged | (queue_valid.sum() < config.slots))
+        room = jnp.where(wanted, affordable_s / table.estimate_time_s * (1 + 1e-6), 0.0)
 
         searcher_state, estimated, count = state.searcher, state.estimated, jnp.zeros((), jnp.int32)
         if searcher.inform is not None:
@@ -118,8 +129,6 @@ def simulated_cluster(
             searcher_state = searcher.inform(searcher_state, known_estimates(estimated, state.evaluated))
         searcher_state = searcher.fit(searcher_state)
 
-        # An unscreened proposal of an earlier region has no claim to stay.
-        queue_valid = state.queue.valid & state.estimated[state.queue.index]
         codes, valid = searcher.ask(
             _key(state.key, state.interval, 2),
             searcher_state,
@@ -128,7 +137,9 @@ def simulated_cluster(
             jnp.concatenate([state.half_finished.valid, state.initial.valid, queue_valid]),
         )
         index = space.index(codes)
-        estimated, new = screen(estimated, index, valid & ~estimated[index], room - count)
+        unknown = valid & ~estimated[index]
+        estimated, new = screen(estimated, index, unknown, room - count)
+        screened_at = jnp.where(wanted & (new == unknown.sum()), state.count, state.screened_at)
         # Where nothing can be looked at, whatever the region holds is as good; otherwise only what was looked at.
         proposed = valid & (estimated[index] | ~can_screen)
         all_index = jnp.concatenate([state.queue.index, index])
@@ -136,7 +147,8 @@ def simulated_cluster(
             space.codes(all_index), known_estimates(estimated, all_index), jnp.concatenate([queue_valid, proposed])
         )
         count = count + new
-        return _Sampled(searcher_state, candidates, estimated, supernet_s, count * table.estimate_time_s, count)
+        sampling_s = count * table.estimate_time_s
+        return _Sampled(searcher_state, candidates, estimated, supernet_s, sampling_s, count, screened_at)
 
     def screen(estimated, index, wanted, room):
         """Marks the first of the wanted that there is room for; and their number."""
@@ -253,6 +265,7 @@ def simulated_cluster(
             queue=_first_jobs(jax.tree.map(lambda part: part[ends[1] :], waiting), config.queue_capacity),
             estimated=sampled.estimated,
             supernet_left_s=state.supernet_left_s - sampled.supernet_s,
+            screened_at=sampled.screened_at,
             evaluated=evaluated,
             count=count,
             hypervolume=value,

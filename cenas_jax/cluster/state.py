@@ -74,6 +74,7 @@ class ClusterState(NamedTuple):
     queue: Jobs
     estimated: Bool[Array, " size"]  # architectures whose estimate is known and paid for
     supernet_left_s: Float[Array, ""]
+    screened_at: Int[Array, ""]  # evaluations there were when all candidates of an hour were screened last; -1: never
     evaluated: Int[Array, " capacity"]  # index of every evaluated architecture, in order
     count: Int[Array, ""]
     hypervolume: Float[Array, ""]

@@ -173,6 +173,7 @@ class Search:
         self.occupied = np.zeros(size, bool)  # by class representative
         self.occupied[problem.isomorph[self.evaluated]] = True
         self.supernet_left_s = problem.supernet_time_s
+        self.screened_at = -1  # evaluations there were when all candidates of an hour were screened last
         self.used_kwh = self.emitted_g = 0.0
         self.stopped = False
         self.gain = 0.0  # ln of the hypervolume's growth over the last interval
@@ -231,17 +232,23 @@ class Search:
         left_kwh -= power.supernet_w * power.pue * supernet_s / JOULES_PER_KWH
         can_screen = sampling_slots > 0 and self.supernet_left_s <= 0
         time_s = min(time_s - supernet_s, _seconds(left_kwh, power.sampling_w * power.pue))
-        room = int(time_s / problem.estimate_time_s * (1 + 1e-6)) if can_screen else 0
+        self.queue = [index for index in self.queue if self.estimated[index]]
+        results = len(self.evaluated)
+        news = results != self.screened_at or results <= self.config.initial_design
+        charged = power.sampling_w * power.pue > 0
+        wanted = can_screen and (news or not charged or len(self.queue) < self.config.slots)
+        room = int(time_s / problem.estimate_time_s * (1 + 1e-6)) if wanted else 0
         count = 0
         if self.config.choice == "corrected":
             count = self.screen(np.asarray(self.evaluated, int), room)
             self.news |= count > 0
         if self.news:
             self.learn()
-        self.queue = [index for index in self.queue if self.estimated[index]]
         drawn = self.candidates(interval)
         if can_screen:
             count += self.screen(drawn, room - count)
+            if wanted and self.estimated[drawn].all():
+                self.screened_at = results
             drawn = drawn[self.estimated[drawn]]
         self.queue = self.ranked(np.concatenate([np.array(self.queue, int), drawn])).tolist()
         return count, supernet_s

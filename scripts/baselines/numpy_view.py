@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cenas_jax.allocation.agent import GREEDY_PLANS, SMALLEST_SHARE
-from cenas_jax.allocation.policies import DAY_H, MOST_DAYS, SUPERNET_RESERVE
+from cenas_jax.allocation.policies import DAY_H, SUPERNET_RESERVE
 
 CHUNK = 8
 """Searches whose plans are made at once: more fall out of the cache."""
@@ -88,31 +88,26 @@ def greedy_slots(slots: int, diminishing: float, observation: Observation, later
     width = observation.highest_ratio - observation.lowest_ratio
     cost = np.maximum(observation.lowest_ratio[:, None] + relative * width[:, None], np.float32(1e-3))
     hours, most = relative.shape[1], max(slots - 1, 1)
-    worth = np.arange(1, most + 1, dtype=np.float32) ** np.float32(-diminishing)
-    steps = (worth / cost[:, :, None]).reshape(len(cost), -1)
-    order = np.argsort(-steps, axis=1, kind="stable")
-    hour, worth = order // most, worth[order % most]
-    price = np.take_along_axis(cost, hour, axis=1)[:, None]
+    slot, screening = np.arange(1, most + 1, dtype=np.float32), observation.sampling_cost[:, None]
+    worth = slot ** np.float32(-diminishing)
+    together = np.cumsum(worth) / (slot + screening)  # [n, slots]
+    first = np.argmax(together, axis=1)[:, None]
+    in_first = slot <= first + 1
+    price = np.where(in_first, 1 + screening / (first + 1), 1).astype(np.float32)
+    rate = np.where(in_first, np.take_along_axis(together, first, axis=1), worth)
 
-    remaining_h = np.asarray(observation.remaining_h, np.float32)[:, None]
+    remaining_h = np.asarray(observation.remaining_h, np.float32)
     known_h = np.minimum(np.float32(hours), remaining_h)
-    first = np.broadcast_to(np.arange(1, hours + 1, dtype=np.float32), (len(cost), hours))
-    days = known_h * np.arange(1, MOST_DAYS + 1, dtype=np.float32)
-    ends_h = np.minimum(np.concatenate([first, days, remaining_h], axis=1), remaining_h)
-    within_h = np.minimum(ends_h, known_h)
-    repeats = np.maximum(ends_h / np.maximum(within_h, 1), 1)
-    budget = observation.affordable_share * np.float32(slots) * observation.remaining_h
-    left = ((budget[:, None] - observation.sampling_cost[:, None] * ends_h) / repeats)[:, :, None]
-
-    within = hour[:, None] < within_h[:, :, None]  # [n, ends, steps]
-    spent = np.cumsum(within * price, axis=2)
-    part = np.clip((left - spent) / price + 1, 0, 1) * within
-    work = np.einsum("nes,ns->ne", part, worth) * repeats
-    taken = within & (spent <= left * np.float32(1 + 1e-6)) & (hour == 0)[:, None]
-    best = np.argmax(np.where(ends_h > 0, work, -1) * (1 + np.float32(1e-6) * ends_h), axis=1)
-    now = np.count_nonzero(taken[np.arange(len(best)), best], axis=1)
-    left = np.minimum(observation.remaining_time_share, observation.remaining_carbon_share)
-    return np.where((observation.supernet_share < 1) & (left > SUPERNET_RESERVE), 0, now)
+    repeats = np.maximum(remaining_h / np.maximum(known_h, 1), 1)
+    left = (observation.affordable_share * np.float32(slots) * remaining_h / repeats)[:, None]
+    order = np.argsort(-(rate[:, None] / cost[:, :, None]).reshape(len(cost), -1), axis=1, kind="stable")
+    hour, place = order // most, order % most
+    within = hour < known_h[:, None]
+    each = np.take_along_axis(cost, hour, axis=1) * np.take_along_axis(price, place, axis=1)
+    spent = np.cumsum(within * each, axis=1)
+    now = np.count_nonzero(within & (spent <= left * np.float32(1 + 1e-6)) & (hour == 0), axis=1)
+    shares_left = np.minimum(observation.remaining_time_share, observation.remaining_carbon_share)
+    return np.where((observation.supernet_share < 1) & (shares_left > SUPERNET_RESERVE), 0, now)
 
 
 def _rows(observation: Observation, part: slice) -> Observation:

@@ -107,13 +107,20 @@ def test_greedy_spends_in_the_cheapest_hours(name):
     assert greedy(name, now=0.5, later=DAY, affordable_share=0.0) == 0
 
 
-def test_greedy_does_not_wait_for_cheap_hours_where_screening_costs_more():
-    """A budget of 14 slot-hours, a present hour at 1.25, then cheap ones; see the docstring of `greedy_slots`.
-
-    At 3 an hour, two hours leave 8: seven slots at .75, and 2 now. At 6, one hour leaves 8: 6 slots at 1.25.
+def test_greedy_evaluates_more_at_once_where_an_hours_screening_costs_more():
+    """Worth 1, .71, .58, .5, ... a slot. Work for the price of an hour's screening and v slots: 1, .85, .76, ... where
+    screening costs nothing, so an hour starts with one slot; .5, .569, .571, .56, ... where it costs one slot-hour, so
+    with three; .33, .43, .457, .464, .462, ... where it costs two, so with four.
     """
-    for cost, slots in ((0.0, 0), (3.0, 2), (6.0, 6), (20.0, 0)):
-        assert greedy(now=1.25, later=[0.75] * 23, affordable_share=14 / 800, sampling_cost=cost) == slots
+    for cost, slots in ((0.0, 1), (1.0, 3), (2.0, 4)):
+        assert greedy(now=1.0, later=[1.0] * 23, affordable_share=1 / 8, diminishing=0.5, sampling_cost=cost) == slots
+    # No more than what is left pays for: two of the four slots, at 6/4 each.
+    assert greedy(now=1.0, later=[1.0] * 23, affordable_share=3 / 192, diminishing=0.5, sampling_cost=2.0) == 2
+
+
+def test_greedy_waits_for_cheap_hours_though_screening_costs_something():
+    for cost in (0.0, 3.0, 6.0, 20.0):
+        assert greedy(now=1.25, later=[0.75] * 23, affordable_share=14 / 800, sampling_cost=cost) == 0
 
 
 def test_greedy_ends_with_the_time_and_knows_one_hour_without_forecast():

@@ -45,7 +45,7 @@ def test_views_of_random_observations_agree(forecast_h):
         theirs = numpy_view.view(numpy_view.Observation(**values), slots)
         for mine, other in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-5)
-        assert slots == 1 or (np.asarray(ours.plans[:, 0]) > 0).mean() > 0.4
+        assert slots == 1 or (np.asarray(ours.plans[:, 0]) > 0).mean() > 0.2
     assert numpy_view.Observation._fields == Observation._fields
 
 

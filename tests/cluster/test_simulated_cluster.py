@@ -142,6 +142,30 @@ def test_a_searcher_that_corrects_has_the_evaluated_screened_first_and_pays_for_
         assert int(time_step.info.screened) == CONFIG.initial_design - 3 + CONFIG.screen_per_interval
 
 
+@pytest.mark.parametrize("charged", [True, False])
+def test_while_it_is_charged_screening_waits_for_results(charged):
+    power = dataclasses.replace(measured(), sampling_w=measured().sampling_w if charged else 0.0)
+    hours = list(play(jax.random.key(0), cluster_params(power=power), [2, 2, 3, 3, 0, 0, 0, 0]))
+    screened = [int(time_step.info.screened) for *_, time_step in hours]
+    results = [int(before.count) for before, *_ in hours]
+    assert results[4] > CONFIG.initial_design and results[4:] == [results[4]] * 4
+    assert results[3] < results[4], "there are results that no candidate was chosen by"
+    assert screened[4] > 0 and all((number > 0) != charged for number in screened[5:])
+    last = hours[-1][2]
+    assert int(last.screened_at) == results[4] and int(last.queue.valid.sum()) == CONFIG.queue_capacity
+
+
+def test_while_it_is_charged_screening_goes_on_where_the_queue_runs_out():
+    config = dataclasses.replace(CONFIG, queue_capacity=3)  # fewer than there are slots
+    environment = simulated_cluster(SPACE, TABLE, SEARCHER, config, HOURS)
+    state, _ = jax.jit(environment.reset)(jax.random.key(0), cluster_params())
+    step, screened = jax.jit(environment.step), []
+    for action in [2, 2, 3, 3, 0, 0, 0]:
+        state, time_step = step(state, jnp.asarray(action), cluster_params())
+        screened.append(int(time_step.info.screened))
+    assert min(screened[4:]) > 0
+
+
 def test_one_shot_samples_until_the_reserve():
     params = cluster_params()
     result = simulate_one(jax.random.key(0), params, plain_params("one-shot", CONFIG.slots, reserve_share=0.4))
