@@ -120,16 +120,18 @@ def predictions(record: GridRecord, config: FitConfig, features) -> dict[str, fl
     predict = jax.jit(lambda row: fitted.forecaster.predict(fitted.state, window_at(grid, row)))
     year = jnp.asarray(rows[:8760])
     fill = functools.partial(forecast_table, fitted.forecaster, fitted.state, grid)
-    kernel, source = kernel_regression(), source_forecast(record.factor_g_per_kwh)
-    learnt = kernel.fit(jax.random.key(0), grid, jnp.asarray(days_known(int(rows[-1]))))
-    weighted = mixture.start(3, HORIZON_H)
+    factors = record.factor_g_per_kwh
+    kernels, source = (kernel_regression(), kernel_regression(factor_g_per_kwh=factors)), source_forecast(factors)
+    days = jnp.asarray(days_known(int(rows[-1])))
+    learnt = [kernel.fit(jax.random.key(0), grid, days) for kernel in kernels]
+    weighted = mixture.start(4, HORIZON_H)
 
     @jax.jit
     def combined(row, learnt, weighted):
         window = window_at(grid, row)
-        experts = kernel.predict(learnt, window), source.predict((), window)
+        experts = [kernel.predict(state, window) for kernel, state in zip(kernels, learnt, strict=True)]
         table = fitted.forecaster.predict(fitted.state, window)
-        points = jnp.stack([expert[:, POINT] for expert in (table, *experts)])
+        points = jnp.stack([expert[:, POINT] for expert in (table, *experts, source.predict((), window))])
         return table * jnp.exp(mixture.mix(weighted, jnp.log(points)) - jnp.log(points[0]))[:, None]
 
     half_year = issue_rows(record, record.start, record.start + record.hours)[-181:]

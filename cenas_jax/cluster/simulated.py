@@ -118,7 +118,7 @@ def simulated_cluster(
         # An unscreened proposal of an earlier region has no claim to stay.
         queue_valid = state.queue.valid & state.estimated[state.queue.index]
         news = (state.count != state.screened_at) | (state.count <= config.initial_design)
-        charged = power.sampling_w * power.pue > 0
+        charged = jnp.asarray(power.sampling_w * power.pue, jnp.float32) > 0
         wanted = can_screen & (news | ~charged | (queue_valid.sum() < config.slots))
         room = jnp.where(wanted, affordable_s / table.estimate_time_s * (1 + 1e-6), 0.0)
 

@@ -1,4 +1,4 @@
-"""The experts beside the transformer in a combination: kernel regression, which goes on learning, and the source
+"""The experts beside the transformer in a combination: kernel regressions, which go on learning, and the source
 forecast."""
 
 import jax
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from cenas_jax.forecast.base import POINT, forecast_table
+from cenas_jax.forecast.base import POINT, Forecaster, forecast_table
 from cenas_jax.forecast.baselines import source_forecast
 from cenas_jax.forecast.grid import DAY_H, GridRecord
 from cenas_jax.forecast.kernel_regression import kernel_regression
@@ -30,21 +30,28 @@ def there_are_experts(record: GridRecord, row: int) -> bool:
 
 def expert_points(
     record: GridRecord, grid: GridArrays, rows: Int[np.ndarray, " n"]
-) -> Float[np.ndarray, "2 n H"]:
+) -> Float[np.ndarray, "experts n H"]:
     """Point forecasts (g/kWh) issued at daily `rows` of the record, which is `grid` on the device; NaN where there are
-    no experts. Kernel regression is fitted again every `REFIT_DAYS`, on the days whose outcomes were known by then.
+    no experts. They are kernel regression without and with the source forecast, fitted again every `REFIT_DAYS` on the
+    days whose outcomes were known by then, and the source forecast.
     """
-    points = np.full((2, len(rows), HORIZON_H), np.nan, np.float32)
+    kernels = kernel_regression(), kernel_regression(factor_g_per_kwh=record.factor_g_per_kwh)
+    points = np.full((len(kernels) + 1, len(rows), HORIZON_H), np.nan, np.float32)
     first = next((place for place, row in enumerate(rows) if there_are_experts(record, int(row))), len(rows))
     if first == len(rows):
         return points
-    kernel, source = kernel_regression(), source_forecast(record.factor_g_per_kwh)
     most = days_known(int(rows[-1])).size
     for start in range(first, len(rows), REFIT_DAYS):
         some = rows[start : start + REFIT_DAYS]
         learnt = days_known(int(some[0]))
         # Row 0, which has no history and teaches nothing, fills up: one compilation for all fits.
-        state = kernel.fit(jax.random.key(0), grid, jnp.asarray(np.pad(learnt, (most - learnt.size, 0))))
-        points[0, start : start + REFIT_DAYS] = np.asarray(forecast_table(kernel, state, grid, some))[..., POINT]
-    points[1, first:] = np.asarray(forecast_table(source, (), grid, rows[first:]))[..., POINT]
+        padded = jnp.asarray(np.pad(learnt, (most - learnt.size, 0)))
+        for own, kernel in zip(points, kernels, strict=False):
+            state = kernel.fit(jax.random.key(0), grid, padded)
+            own[start : start + REFIT_DAYS] = _points(kernel, state, grid, some)
+    points[-1, first:] = _points(source_forecast(record.factor_g_per_kwh), (), grid, rows[first:])
     return points
+
+
+def _points(forecaster: Forecaster, state, grid: GridArrays, rows) -> np.ndarray:
+    return np.asarray(forecast_table(forecaster, state, grid, rows))[..., POINT]

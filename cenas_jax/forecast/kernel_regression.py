@@ -1,8 +1,8 @@
 """Kernel ridge regression of log intensity, one an hour ahead: days like this one, rather than a trained network.
 
 It is the mean of a Gaussian process with a linear and a squared-exponential kernel (Rasmussen and Williams 2006,
-chapter 2), given history, calendar and weather. It does without source forecasts on purpose: beside forecasters that
-rest on those, it errs elsewhere (`mixture`).
+chapter 2), given history, calendar and weather, and on demand the source forecast. Without that it errs elsewhere than
+forecasters that rest on it, which a combination lives on (`mixture`).
 """
 
 import functools
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cenas_jax.forecast.base import Forecaster, as_quantiles
+from cenas_jax.forecast.baselines import mixed_intensity
 from cenas_jax.forecast.features import calendar, every_day
 from cenas_jax.forecast.grid import DAY_H, LOWEST_G_PER_KWH
 from cenas_jax.forecast.windows import HISTORY_DAYS, HORIZON_H, GridArrays, Window, actual_at, window_at
@@ -54,11 +55,17 @@ class KernelState(NamedTuple):
 
 
 @functools.lru_cache
-def kernel_regression(config: KernelConfig = KernelConfig()) -> Forecaster:  # noqa: B008 (frozen)
+def kernel_regression(
+    config: KernelConfig = KernelConfig(),  # noqa: B008 (frozen)
+    factor_g_per_kwh: tuple[float, ...] = (),
+) -> Forecaster:
     """A point forecaster; issue hours to learn from should be of the same hour of the day as the forecasts asked for.
 
-    Unknown weather counts as average. Invalid hours are not learnt from, nor rows without a week of history. Takes
-    memory for all windows learnt from, so give it daily ones. `ValueError` without any.
+    Unknown weather and source forecasts count as average. Invalid hours are not learnt from, nor rows without a week of
+    history. Takes memory for all windows learnt from, so give it daily ones. `ValueError` without any.
+
+    Args:
+        factor_g_per_kwh: emission factors by which the source forecast is mixed; empty: it is not read.
     """
 
     def fit(key, grid: GridArrays, rows) -> KernelState:
@@ -67,7 +74,7 @@ def kernel_regression(config: KernelConfig = KernelConfig()) -> Forecaster:  # n
 
         def of_row(row):
             actual = actual_at(grid, row)
-            inputs, weight, level = _inputs(window_at(grid, row))
+            inputs, weight, level = _inputs(window_at(grid, row), factor_g_per_kwh)
             target = jnp.log(jnp.maximum(actual.intensity_g_per_kwh, LOWEST_G_PER_KWH)) - level
             return inputs, weight, target, actual.valid & jnp.isfinite(level)
 
@@ -93,7 +100,7 @@ def kernel_regression(config: KernelConfig = KernelConfig()) -> Forecaster:  # n
         return jax.lax.map(of_hour, (inputs.swapaxes(0, 1), target.T, valid.T))
 
     def predict(state: KernelState, window: Window):
-        inputs, weight, level = _inputs(window)
+        inputs, weight, level = _inputs(window, factor_g_per_kwh)
         standard = _standard(inputs, state.mean, state.scale, weight[None])
         similar = jax.vmap(lambda one, learnt: _kernel(one[None], learnt, weight, config)[0])(standard, state.inputs)
         return as_quantiles(jnp.exp(level + state.intercept + (similar * state.dual).sum(axis=1)))
@@ -113,7 +120,7 @@ def _standard(inputs, mean, scale, weight):
     return jnp.where(jnp.isfinite(inputs), bounded, 0)
 
 
-def _inputs(window: Window):
+def _inputs(window: Window, factor_g_per_kwh: tuple[float, ...]):
     """`(inputs[H, features], weight[features], level)`: an hour's features (NaN where unknown), how much they tell
     two windows apart, and the mean log intensity (ln g/kWh)."""
     past, weather = window.history, window.future.weather
@@ -123,10 +130,6 @@ def _inputs(window: Window):
     positive = jnp.maximum(past.generation_mw, 0)
     load = jnp.maximum(positive.sum(axis=1), 1.0)
     log_load = jnp.log(load).reshape(HISTORY_DAYS, DAY_H)
-    near = jnp.arange(HORIZON_H)[:, None] + jnp.arange(-NEAR_H, NEAR_H + 1)[None]
-    inside = (near >= 0) & (near < HORIZON_H)
-    around = jnp.where(inside[..., None], weather[jnp.clip(near, 0, HORIZON_H - 1)], 0).sum(axis=1)
-    daily = weather.reshape(HORIZON_H // DAY_H, DAY_H, weather.shape[1]).mean(axis=1)
     of_window = [
         (by_day[-1], 0.3),
         (by_day.mean(axis=1), 0.7),
@@ -138,11 +141,30 @@ def _inputs(window: Window):
         (every_day(by_day.T), 0.7),
         (every_day((log_load - log_load.mean()).T), 0.5),
         (weather, 1.5),
-        (jnp.repeat(daily, DAY_H, axis=0), 1.5),
-        (around / inside.sum(axis=1, keepdims=True), 1.5),
+        (_of_the_day(weather), 1.5),
+        (_around(weather), 1.5),
         (calendar(window.hour + jnp.arange(HORIZON_H))[:, 4:], 1.0),
     ]
+    if factor_g_per_kwh:
+        foreseen = jnp.maximum(window.future.source_forecast_mw, 0)
+        mixed = mixed_intensity(foreseen, factor_g_per_kwh)[:, None]
+        relative = jnp.log(jnp.maximum(mixed, LOWEST_G_PER_KWH)) - level
+        shares = foreseen / jnp.maximum(foreseen.sum(axis=1, keepdims=True), 1.0)
+        of_hour += [(relative, 5.0), (_of_the_day(relative), 2.0), (_around(relative), 2.0), (shares, 1.5)]
     columns = [(jnp.broadcast_to(values, (HORIZON_H, *values.shape)), weight) for values, weight in of_window] + of_hour
     inputs = jnp.concatenate([values for values, _ in columns], axis=1)
     weight = jnp.concatenate([jnp.full(values.shape[1], weight) for values, weight in columns])
     return inputs, weight, level
+
+
+def _of_the_day(values: Float[Array, "H c"]) -> Float[Array, "H c"]:
+    """Means over the horizon's days, at each of their hours."""
+    return jnp.repeat(values.reshape(HORIZON_H // DAY_H, DAY_H, values.shape[1]).mean(axis=1), DAY_H, axis=0)
+
+
+def _around(values: Float[Array, "H c"]) -> Float[Array, "H c"]:
+    """Means over the hours from `NEAR_H` before to `NEAR_H` after, of those in the horizon."""
+    near = jnp.arange(HORIZON_H)[:, None] + jnp.arange(-NEAR_H, NEAR_H + 1)[None]
+    inside = (near >= 0) & (near < HORIZON_H)
+    around = jnp.where(inside[..., None], values[jnp.clip(near, 0, HORIZON_H - 1)], 0).sum(axis=1)
+    return around / inside.sum(axis=1, keepdims=True)

@@ -23,10 +23,9 @@ from cenas_jax.forecast.grid import DAY_H
 
 @dataclass(frozen=True)
 class MixtureConfig:
-    """The defaults were chosen on July 2020 to June 2021 of CISO, DE and PJM, for the transformer, kernel regression
-    and the source forecast."""
+    """The defaults were chosen on July 2020 to June 2021 of CISO, DE and PJM, for the transformer and its `experts`."""
 
-    prior: tuple[float, ...] = (0.6, 0.3, 0.1)
+    prior: tuple[float, ...] = (0.5, 0.2, 0.2, 0.1)
     """Weights of the experts before any outcome, the main forecaster first; above 0."""
     rate: float = 1.0
     """Fall of a log weight by a day's mean absolute error of 1 (in logarithms)."""

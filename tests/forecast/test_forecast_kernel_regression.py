@@ -20,8 +20,8 @@ LEARNT = issue_rows(GRID, GRID.start, GRID.start + np.timedelta64(34 * 24, "h"))
 LATER = LEARNT[-1] + 24 * np.arange(1, 4, dtype=np.int32)
 
 
-def forecasts(record, learnt=LEARNT, rows=LATER, config=KernelConfig()):  # noqa: B008 (frozen)
-    grid, forecaster = to_device(record), kernel_regression(config)
+def forecasts(record, learnt=LEARNT, rows=LATER, config=KernelConfig(), factors=()):  # noqa: B008 (frozen)
+    grid, forecaster = to_device(record), kernel_regression(config, factors)
     state = forecaster.fit(KEY, grid, learnt)
     table = np.asarray(forecast_table(forecaster, state, grid, rows))
     assert table.shape == (len(rows), 96, len(QUANTILES)) and np.isfinite(table).all()
@@ -29,7 +29,7 @@ def forecasts(record, learnt=LEARNT, rows=LATER, config=KernelConfig()):  # noqa
     return table[..., POINT], state
 
 
-def slow_inputs(record, row, ahead_h):
+def slow_inputs(record, row, ahead_h, source_forecast):
     """`(values, weights)` of one hour ahead, from the record's own rows; every run is there and issues at midnight."""
     past, day = slice(row - 168, row), row // 24
     log_intensity = np.log(record.intensity_g_per_kwh[past].astype(np.float64))
@@ -51,17 +51,28 @@ def slow_inputs(record, row, ahead_h):
         (run[max(ahead_h - 3, 0) : ahead_h + 4].mean(axis=0), 1.5),
         (np.eye(7)[weekday % 7], 1.0),
     ]
+    if source_forecast:
+        foreseen = record.source_forecast_mw[day].astype(np.float64)
+        mixed = np.log((foreseen * record.factor_g_per_kwh).sum(axis=1) / foreseen.sum(axis=1)) - log_intensity.mean()
+        parts += [
+            ([mixed[ahead_h]], 5.0),
+            ([mixed[24 * (ahead_h // 24) : 24 * (ahead_h // 24) + 24].mean()], 2.0),
+            ([mixed[max(ahead_h - 3, 0) : ahead_h + 4].mean()], 2.0),
+            (foreseen[ahead_h] / foreseen[ahead_h].sum(), 1.5),
+        ]
     return np.concatenate([values for values, _ in parts]), np.concatenate([[w] * len(values) for values, w in parts])
 
 
+@pytest.mark.parametrize("source_forecast", (False, True))
 @pytest.mark.parametrize("ahead_h", (1, 30, 95))
-def test_equals_a_plain_solution_on_inputs_built_by_hand(ahead_h):
-    runs = GRID.weather_runs.copy()
-    runs[20] = runs[21] + 1  # the small grid lacks this one
-    whole = replace(GRID, weather_runs=runs)
+def test_equals_a_plain_solution_on_inputs_built_by_hand(ahead_h, source_forecast):
+    runs, sources = GRID.weather_runs.copy(), GRID.source_forecast_mw.copy()
+    runs[20] = runs[21] + 1  # the small grid lacks this one, and the first source forecasts
+    sources[:12] = sources[12:24] * np.linspace(0.5, 2, 12, dtype=np.float32)[:, None, None]
+    whole = replace(GRID, weather_runs=runs, source_forecast_mw=sources)
     config = KernelConfig(penalty=0.3, linear=0.5, length=0.8)
-    got, _ = forecasts(whole, config=config)
-    built = [slow_inputs(whole, row, ahead_h) for row in (*LEARNT, *LATER)]
+    got, _ = forecasts(whole, config=config, factors=whole.factor_g_per_kwh if source_forecast else ())
+    built = [slow_inputs(whole, row, ahead_h, source_forecast) for row in (*LEARNT, *LATER)]
     inputs, weight = np.stack([values for values, _ in built]), built[0][1]
     level = inputs[:, 24 + 7]
     learnt = inputs[: len(LEARNT)]
@@ -101,9 +112,12 @@ def test_unknown_weather_and_grids_of_intensities_alone():
         assert (point > 20).all() and (point < 800).all(), "between the lowest and the highest emission factor"
 
 
-def test_source_forecasts_are_not_read():
-    hidden = replace(GRID, source_forecast_mw=np.full_like(GRID.source_forecast_mw, np.nan))
+def test_source_forecasts_are_read_on_demand():
+    hidden, factors = replace(GRID, source_forecast_mw=np.full_like(GRID.source_forecast_mw, np.nan)), (800.0, 9.0, 2.0)
     np.testing.assert_array_equal(forecasts(hidden)[0], forecasts(GRID)[0])
+    assert (forecasts(hidden, factors=factors)[0] != forecasts(GRID, factors=factors)[0]).mean() > 0.9
+    with pytest.raises(ValueError, match="2 emission factors do not fit 3 sources"):
+        forecasts(GRID, factors=(1.0, 2.0))
 
 
 def test_runs_under_jit_and_needs_rows():

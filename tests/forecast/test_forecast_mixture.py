@@ -10,7 +10,7 @@ from arrays import replaced
 from cenas_jax.forecast.base import POINT, QUANTILES
 from cenas_jax.forecast.mixture import MixtureConfig, combine, mix, observe, start, weights
 
-UNCORRECTED = MixtureConfig(level_days=math.inf)
+UNCORRECTED = MixtureConfig(prior=(0.6, 0.3, 0.1), level_days=math.inf)
 
 
 def series(seed: int, issues: int, others: int = 2):
@@ -94,7 +94,7 @@ def test_by_hand():
 
 @pytest.mark.parametrize("every_h", (24, 12, 7, 48))
 def test_an_outcome_moves_no_forecast_before_it_is_known(every_h):
-    table, others, actual, valid = series(1, 24)
+    table, others, actual, valid = series(1, 24, others=3)
     before = np.asarray(combine(table, others, actual, valid, every_h=every_h))
     for issue, day in ((0, 0), (0, 3), (5, 1), (9, 2)):
         first = issue + math.ceil(24 * (day + 1) / every_h)
@@ -107,7 +107,7 @@ def test_an_outcome_moves_no_forecast_before_it_is_known(every_h):
 
 
 def test_later_forecasts_move_no_earlier_one():
-    table, others, actual, valid = series(1, 24)
+    table, others, actual, valid = series(1, 24, others=3)
     before = combine(table, others, actual, valid)
     tripled = np.concatenate([table[:12], 3 * table[12:]])
     other = combine(tripled, replaced(others, np.s_[:, 12:], np.nan), actual, valid)
@@ -115,7 +115,7 @@ def test_later_forecasts_move_no_earlier_one():
 
 
 def test_outcomes_that_are_not_valid_are_never_seen():
-    table, others, actual, valid = series(1, 24)
+    table, others, actual, valid = series(1, 24, others=3)
     valid[3:6, 10:40] = False
     tables = [combine(table, others, np.where(valid, actual, np.float32(wild)), valid) for wild in (1.0, 1e6, np.nan)]
     for other in tables[1:]:
@@ -156,7 +156,7 @@ def test_the_better_expert_wins_and_the_level_is_found():
 
 
 def test_priors_fit_the_experts():
-    with pytest.raises(ValueError, match="combine: 3 prior weights do not fit 2 experts"):
+    with pytest.raises(ValueError, match="combine: 4 prior weights do not fit 2 experts"):
         combine(*series(0, 5, others=1))
 
 
