@@ -46,7 +46,7 @@ def print_outlook(console: Console, document: dict[str, Any]) -> None:
     days = document["calibrated_on_days"]
     note = f"intervals calibrated on {days} past days" if days else "intervals not calibrated: too few past days"
     if document["combined"]:
-        note += "; combined with kernel regression and the source forecast"
+        note += "; combined with kernel regressions and the source forecast"
     if document["seen_in_the_fit"]:
         note += f"; the fit has read hours until {document['fitted_until']}: no test of it"
     if document["filled_hours"]:
@@ -68,7 +68,7 @@ def print_scores(console: Console, document: dict[str, Any]) -> None:
         soft_wrap=True,
     )
     if document["combined"]:
-        console.print("combined with kernel regression and the source forecast, by the outcomes since the fit")
+        console.print("combined with kernel regressions and the source forecast, by the outcomes since the fit")
     if document["seen_in_the_fit"]:
         console.print("the forecaster has seen some of these hours when it was fitted: errors look too small")
     scores = document["scores"]
