@@ -119,9 +119,9 @@ def greedy_slots(
     One slot for one hour does `v ** -diminishing` of work as the hour's v-th slot, and costs the hour's intensity.
     Steps are taken by work per carbon, as long as the budget lasts (CarbonScaler, Hanafy et al. 2023); hours beyond the
     known ones are taken to be like them. Two things are ours. What an hour evaluates has to be screened before, which
-    costs the same for one slot and for many: an hour's first slots are one step, as many as do the most work for their
-    price. And what was not screened is not worth evaluating: where there are two slots, one always samples, and until
-    the supernet is trained all do, for at most half of the time and the carbon.
+    costs the same for one slot and for many: an hour begins with as many slots as do the most work for their price, and
+    its first slot pays for the screening. And what was not screened is not worth evaluating: where there are two slots,
+    one always samples, and until the supernet is trained all do, for at most half of the time and the carbon.
 
     Args:
         later: relative intensity of the hours after the present one.
@@ -132,16 +132,14 @@ def greedy_slots(
     most = max(slots - 1, 1)
     slot = jnp.arange(1.0, most + 1)
     worth = slot**-diminishing
-    together = jnp.cumsum(worth) / (slot + observation.sampling_cost)
-    first = jnp.argmax(together)  # slots that an hour starts with, less one
-    in_first = slot <= first + 1
-    price = jnp.where(in_first, 1 + observation.sampling_cost / (first + 1), 1.0)
-    rate = jnp.where(in_first, together[first], worth)
+    begin = jnp.cumsum(worth) / (slot + observation.sampling_cost)  # work per price of an hour of so many slots
+    work = jnp.where(slot <= 1 + jnp.argmax(begin), begin.max(), worth)  # per price, of each slot
+    price = jnp.where(slot == 1, 1 + observation.sampling_cost, 1.0)
 
     known_h = jnp.minimum(relative.shape[0], observation.remaining_h)
     repeats = jnp.maximum(observation.remaining_h / jnp.maximum(known_h, 1), 1)
     left = observation.affordable_share * slots * observation.remaining_h / repeats
-    order = jnp.argsort(-(rate[None] / cost[:, None]).reshape(-1), stable=True)
+    order = jnp.argsort(-(work[None] / cost[:, None]).reshape(-1), stable=True)
     within = (hour < known_h)[order // most]
     spent = jnp.cumsum(jnp.where(within, cost[order // most] * price[order % most], 0))
     now = (within & (spent <= left * (1 + 1e-6)) & (order < most)).sum(dtype=jnp.int32)

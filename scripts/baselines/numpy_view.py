@@ -90,17 +90,15 @@ def greedy_slots(slots: int, diminishing: float, observation: Observation, later
     hours, most = relative.shape[1], max(slots - 1, 1)
     slot, screening = np.arange(1, most + 1, dtype=np.float32), observation.sampling_cost[:, None]
     worth = slot ** np.float32(-diminishing)
-    together = np.cumsum(worth) / (slot + screening)  # [n, slots]
-    first = np.argmax(together, axis=1)[:, None]
-    in_first = slot <= first + 1
-    price = np.where(in_first, 1 + screening / (first + 1), 1).astype(np.float32)
-    rate = np.where(in_first, np.take_along_axis(together, first, axis=1), worth)
+    begin = np.cumsum(worth) / (slot + screening)  # [n, slots]
+    work = np.where(slot <= 1 + np.argmax(begin, axis=1)[:, None], begin.max(axis=1)[:, None], worth)
+    price = np.where(slot == 1, 1 + screening, np.float32(1))
 
     remaining_h = np.asarray(observation.remaining_h, np.float32)
     known_h = np.minimum(np.float32(hours), remaining_h)
     repeats = np.maximum(remaining_h / np.maximum(known_h, 1), 1)
     left = (observation.affordable_share * np.float32(slots) * remaining_h / repeats)[:, None]
-    order = np.argsort(-(rate[:, None] / cost[:, :, None]).reshape(len(cost), -1), axis=1, kind="stable")
+    order = np.argsort(-(work[:, None] / cost[:, :, None]).reshape(len(cost), -1), axis=1, kind="stable")
     hour, place = order // most, order % most
     within = hour < known_h[:, None]
     each = np.take_along_axis(cost, hour, axis=1) * np.take_along_axis(price, place, axis=1)

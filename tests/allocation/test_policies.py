@@ -107,15 +107,17 @@ def test_greedy_spends_in_the_cheapest_hours(name):
     assert greedy(name, now=0.5, later=DAY, affordable_share=0.0) == 0
 
 
-def test_greedy_evaluates_more_at_once_where_an_hours_screening_costs_more():
+def test_greedy_begins_an_hour_with_more_slots_where_an_hours_screening_costs_more():
     """Worth 1, .71, .58, .5, ... a slot. Work for the price of an hour's screening and v slots: 1, .85, .76, ... where
     screening costs nothing, so an hour starts with one slot; .5, .569, .571, .56, ... where it costs one slot-hour, so
     with three; .33, .43, .457, .464, .462, ... where it costs two, so with four.
     """
     for cost, slots in ((0.0, 1), (1.0, 3), (2.0, 4)):
         assert greedy(now=1.0, later=[1.0] * 23, affordable_share=1 / 8, diminishing=0.5, sampling_cost=cost) == slots
-    # No more than what is left pays for: two of the four slots, at 6/4 each.
-    assert greedy(now=1.0, later=[1.0] * 23, affordable_share=3 / 192, diminishing=0.5, sampling_cost=2.0) == 2
+    # No more than what is left pays for, screening and slots.
+    for left, slots in ((2.9, 0), (3.0, 1), (3.9, 1), (4.0, 2)):
+        share = left / 192
+        assert greedy(now=1.0, later=[1.0] * 23, affordable_share=share, diminishing=0.5, sampling_cost=2.0) == slots
 
 
 def test_greedy_waits_for_cheap_hours_though_screening_costs_something():

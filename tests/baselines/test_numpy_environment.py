@@ -45,7 +45,8 @@ def test_views_of_random_observations_agree(forecast_h):
         theirs = numpy_view.view(numpy_view.Observation(**values), slots)
         for mine, other in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-5)
-        assert slots == 1 or (np.asarray(ours.plans[:, 0]) > 0).mean() > 0.2
+        if slots > 1:  # of plans that evaluate nothing and of those that do, there are enough to compare
+            assert 0.2 < (np.asarray(ours.plans[:, 0]) > 0).mean() < 0.8
     assert numpy_view.Observation._fields == Observation._fields
 
 
