@@ -30,7 +30,7 @@ from baselines.torch_forecaster import TorchCarbonTransformer
 from cenas_jax.forecast import mixture
 from cenas_jax.forecast.base import POINT, forecast_table
 from cenas_jax.forecast.baselines import source_forecast
-from cenas_jax.forecast.experts import days_known, expert_points
+from cenas_jax.forecast.experts import expert_points, known_issues
 from cenas_jax.forecast.features import features_of, scales_of
 from cenas_jax.forecast.grid import RUN_H, WEATHER, GridRecord
 from cenas_jax.forecast.kernel_regression import kernel_regression
@@ -122,7 +122,7 @@ def predictions(record: GridRecord, config: FitConfig, features) -> dict[str, fl
     fill = functools.partial(forecast_table, fitted.forecaster, fitted.state, grid)
     factors = record.factor_g_per_kwh
     kernels, source = (kernel_regression(), kernel_regression(factor_g_per_kwh=factors)), source_forecast(factors)
-    days = jnp.asarray(days_known(int(rows[-1])))
+    days = jnp.asarray(known_issues(int(rows[-1])))
     learnt = [kernel.fit(jax.random.key(0), grid, days) for kernel in kernels]
     weighted = mixture.start(4, HORIZON_H)
 
@@ -132,7 +132,8 @@ def predictions(record: GridRecord, config: FitConfig, features) -> dict[str, fl
         experts = [kernel.predict(state, window) for kernel, state in zip(kernels, learnt, strict=True)]
         table = fitted.forecaster.predict(fitted.state, window)
         points = jnp.stack([expert[:, POINT] for expert in (table, *experts, source.predict((), window))])
-        return table * jnp.exp(mixture.mix(weighted, jnp.log(points)) - jnp.log(points[0]))[:, None]
+        level = weighted.error / (weighted.count + mixture.MixtureConfig().level_days)
+        return table * jnp.exp(mixture.mix(weighted, jnp.log(points)) - level - jnp.log(points[0]))[:, None]
 
     half_year = issue_rows(record, record.start, record.start + record.hours)[-181:]
     models = [torch_model(config, features).eval() for _ in range(config.members)]

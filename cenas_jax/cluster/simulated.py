@@ -5,7 +5,8 @@ train the supernet until it is trained, then screen the searcher's candidates, a
 queue. A searcher that learns what estimates are worth has first those architectures screened that were evaluated
 without. Once architectures of the search's own choice were evaluated, and where sampling is charged, candidates are
 screened when there are results that those in the queue were not chosen by, and not again before the next results: so
-it costs nothing to wait for a cleaner hour.
+it costs nothing to wait for a cleaner hour. Until then (all that one-shot does) they are screened every hour, as more
+candidates are all there is to gain.
 
 The evaluation slots continue half-finished jobs, then start the initial design, then the queue, best first. Where
 nothing can be screened (no sampling slot, or no trained supernet) the queue is filled with unscreened draws of the

@@ -1,8 +1,8 @@
 """Kernel ridge regression of log intensity, one an hour ahead: days like this one, rather than a trained network.
 
 It is the mean of a Gaussian process with a linear and a squared-exponential kernel (Rasmussen and Williams 2006,
-chapter 2), given history, calendar and weather, and on demand the source forecast. Without that it errs elsewhere than
-forecasters that rest on it, which a combination lives on (`mixture`).
+chapter 2), given history, calendar and weather, and on demand the source forecast. Without that its errors differ from
+those of forecasters that rest on it, which makes it useful in a combination (`mixture`).
 """
 
 import functools
@@ -26,7 +26,8 @@ MOST_STANDARD = 4.0
 
 @dataclass(frozen=True)
 class KernelConfig:
-    """The defaults were chosen on July 2020 to June 2021 of CISO, DE and PJM."""
+    """The defaults were chosen on July 2020 to June 2021 of CISO, DE and PJM; the weights of what is made of the source
+    forecast by CISO and DE."""
 
     penalty: float = 0.2
     """Variance of the noise, where the squared-exponential kernel has variance 1."""

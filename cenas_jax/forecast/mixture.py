@@ -23,7 +23,8 @@ from cenas_jax.forecast.grid import DAY_H
 
 @dataclass(frozen=True)
 class MixtureConfig:
-    """The defaults were chosen on July 2020 to June 2021 of CISO, DE and PJM, for the transformer and its `experts`."""
+    """The defaults were chosen on July 2020 to June 2021, for the transformer and `forecast.experts`: the prior by CISO
+    and DE, the others by these and PJM."""
 
     prior: tuple[float, ...] = (0.5, 0.2, 0.2, 0.1)
     """Weights of the experts before any outcome, the main forecaster first; above 0."""

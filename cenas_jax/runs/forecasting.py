@@ -26,8 +26,8 @@ from cenas_jax.training.saved_forecaster import SHIPPED, load_forecaster, load_s
 
 CALIBRATION_DAYS = 60
 """Intervals are calibrated on so many past days, where there are so many."""
-MEMORY_DAYS = 180
-"""Experts are weighted by the outcomes of so many past days at most; older ones would count almost nothing."""
+MEMORY_DAYS = 60
+"""Experts are weighted by the outcomes of so many days before the first forecast asked for, and of all after it."""
 REGRET = ((24, 0.25), (24, 0.5), (24, 0.75), (80, 0.25), (80, 0.5), (80, 0.75))
 """Windows (h) and shares of their hours in which work runs."""
 
@@ -137,7 +137,7 @@ def evaluate_forecaster(record: GridRecord, fitted: Fitted, *, start: str | None
     """Scores of daily forecasts issued from `start` on whose horizon ends by `end`, beside plain forecasters'.
 
     Intervals adapt to the outcomes as they become known, from a calibration on the days before `start`. A grid with
-    sources is forecast by the forecaster combined with others (`forecast.mixture`).
+    sources is forecast by the forecaster combined with `forecast.experts`, from the first issue on that has them.
     """
     rows = _daily(record, start, end)
     if start is None and rows.size > 2 * CALIBRATION_DAYS:
@@ -174,7 +174,7 @@ def evaluate_forecaster(record: GridRecord, fitted: Fitted, *, start: str | None
         "source": record.source,
         "fitted_until": fitted.info["fitted_until"],
         "seen_in_the_fit": bool(record.start + int(rows[0]) * HOUR < np.datetime64(fitted.info["fitted_until"][:-1])),
-        "combined": there_are_experts(record, int(rows[0])),
+        "combined": there_are_experts(record, int(rows[-1])),
         "first_issue": hour_text(record.start + int(rows[0]) * HOUR),
         "last_issue": hour_text(record.start + int(rows[-1]) * HOUR),
         "issues": int(rows.size),
@@ -197,7 +197,7 @@ def predict_hours(record: GridRecord, fitted: Fitted, *, at: str | None, hours: 
 
     `filled_hours` of the document counts readings missing in the week before it, which hold the value 24 h earlier.
     Intervals are calibrated on the outcomes of the last days, where at least `FEWEST_ISSUES` are known. A grid with
-    sources is forecast by the forecaster combined with others (`forecast.mixture`): `combined`. Where it is
+    sources is forecast by the forecaster combined with `forecast.experts`: `combined`. Where it is
     `seen_in_the_fit`, the fit has read hours after the issue, and the forecast is no test of it.
     """
     if not 1 <= hours <= HORIZON_H:
@@ -212,9 +212,10 @@ def predict_hours(record: GridRecord, fitted: Fitted, *, at: str | None, hours: 
     grid = to_device(record)
     known = row - HORIZON_H - DAY_H * np.arange(CALIBRATION_DAYS - 1, -1, -1)
     known = known[known >= HISTORY_H].astype(np.int32)
-    *before, quantiles = _forecasts(record, fitted, grid, np.append(known, np.int32(row)))
+    both = _forecasts(record, fitted, grid, np.append(known, np.int32(row)))
+    quantiles = both[-1]
     if known.size >= FEWEST_ISSUES:
-        state = calibrate(np.stack(before), *_actual(grid, known))
+        state = calibrate(both[:-1], *_actual(grid, known))
         quantiles = apply_margins(state, quantiles)
     quantiles = np.asarray(quantiles, np.float64)[:hours]
     actual = jax.tree.map(np.asarray, actual_at(grid, jnp.int32(row)))
@@ -265,7 +266,7 @@ def _until(record: GridRecord, fitted: Fitted) -> int:
 
 def _forecasts(record: GridRecord, fitted: Fitted, grid: GridArrays, rows: np.ndarray) -> np.ndarray:
     """Quantiles `[n, H, Q]` issued at daily `rows`, in order: where there are experts, combined with theirs by the
-    outcomes since the fit."""
+    outcomes since the fit. `rows[0]` decides how far back these go, and on which days the experts are fitted again."""
     if not there_are_experts(record, int(rows[-1])):
         return _table(fitted.forecaster, fitted.state, grid, rows)
     until = _until(record, fitted)
@@ -273,9 +274,10 @@ def _forecasts(record: GridRecord, fitted: Fitted, grid: GridArrays, rows: np.nd
     issues = np.arange(rows[0] - DAY_H * days_before, rows[-1] + 1, DAY_H, dtype=np.int32)
     actual, valid = _actual(grid, issues)
     valid = valid & (issues >= until)[:, None]  # errors on what was learnt from say nothing of those to come
-    table = _table(fitted.forecaster, fitted.state, grid, issues)
-    combined = combine(table, expert_points(record, grid, issues), actual, valid)
-    return np.asarray(combined)[(rows - issues[0]) // DAY_H]
+    alone, points = _table(fitted.forecaster, fitted.state, grid, issues), expert_points(record, grid, issues)
+    combined = np.asarray(combine(alone, points, actual, valid))
+    there = np.isfinite(points).any(axis=(0, 2)).reshape(-1, 1, 1)
+    return np.where(there, combined, alone)[(rows - issues[0]) // DAY_H]
 
 
 def _table(forecaster: Forecaster, state, grid: GridArrays, rows: np.ndarray) -> np.ndarray:

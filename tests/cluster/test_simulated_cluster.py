@@ -155,6 +155,27 @@ def test_while_it_is_charged_screening_waits_for_results(charged):
     assert int(last.screened_at) == results[4] and int(last.queue.valid.sum()) == CONFIG.queue_capacity
 
 
+def test_screening_that_is_charged_is_finished_in_later_hours():
+    """An hour and two slots hold 4 of the 24 estimates; the last hours, with four slots, 8."""
+    table = TABLE._replace(supernet_time_s=jnp.float32(1.0), estimate_time_s=jnp.float32(1700.0))
+    environment = simulated_cluster(SPACE, table, SEARCHER, CONFIG, HOURS)
+    state, _ = jax.jit(environment.reset)(jax.random.key(0), cluster_params())
+    step, seen = jax.jit(environment.step), []
+    for action in [2, 2, 2, 2, 0, 0, 0, 0]:
+        state, time_step = step(state, jnp.asarray(action), cluster_params())
+        seen.append((int(time_step.info.screened), int(state.screened_at), int(state.count)))
+    assert seen[4][2] > CONFIG.initial_design, "waiting, with results"
+    assert [screened for screened, *_ in seen[4:]] == [8, 8, 8, 8], "other candidates are drawn every hour"
+    assert {screened_at for _, screened_at, _ in seen} == {-1}
+
+
+def test_screening_goes_on_until_something_of_its_own_choice_was_evaluated():
+    screened = [
+        int(time_step.info.screened) for *_, time_step in play(jax.random.key(0), cluster_params(), [0] * HOURS)
+    ]
+    assert min(screened) > 0
+
+
 def test_while_it_is_charged_screening_goes_on_where_the_queue_runs_out():
     config = dataclasses.replace(CONFIG, queue_capacity=3)  # fewer than there are slots
     environment = simulated_cluster(SPACE, TABLE, SEARCHER, config, HOURS)

@@ -7,7 +7,8 @@ import pytest
 from small_grid import small_grid
 
 from cenas_jax.forecast.baselines import repeat_last
-from cenas_jax.runs.forecasting import evaluate_forecaster, predict_hours
+from cenas_jax.forecast.windows import to_device
+from cenas_jax.runs.forecasting import _forecasts, evaluate_forecaster, predict_hours
 from cenas_jax.training.forecaster import FitConfig, Fitted
 
 GRID = small_grid(days=130)
@@ -37,7 +38,7 @@ def test_a_forecast_rests_on_others_and_on_past_outcomes_alone():
     yesterday = np.tile(GRID.intensity_g_per_kwh[ISSUE - 24 : ISSUE], 4)
     combined = predicted(GRID)
     assert (np.abs(combined[:, 2] / yesterday - 1) > 1e-3).mean() > 0.9
-    np.testing.assert_array_equal(predicted(changed(slice(ISSUE, None)))[:, 2], combined[:, 2])
+    np.testing.assert_array_equal(predicted(changed(slice(ISSUE, None))), combined)
     # 10 days ago: in no history of this forecast, but an outcome of earlier ones.
     assert (predicted(changed(slice(ISSUE - 240, ISSUE - 216)))[:, 2] != combined[:, 2]).all()
 
@@ -46,6 +47,15 @@ def test_too_little_to_learn_from_leaves_the_forecaster_alone():
     issue = 69 * 24  # one day too early
     yesterday = np.tile(GRID.intensity_g_per_kwh[issue - 24 : issue], 4)
     np.testing.assert_allclose(predicted(GRID, 60 * 24, issue)[:, 2], yesterday, rtol=1e-6)
+
+
+def test_issues_before_the_first_expert_are_the_forecasters_own():
+    rows = np.arange(66, 73, dtype=np.int32) * 24  # experts from day 70 on
+    grid, until = to_device(GRID), fitted(60 * 24)
+    alone, together = _forecasts(GRID, until, grid, rows[:4]), _forecasts(GRID, until, grid, rows)
+    np.testing.assert_allclose(together[:4], alone, rtol=1e-6)
+    yesterday = np.stack([np.tile(GRID.intensity_g_per_kwh[row - 24 : row], 4) for row in rows])
+    assert (np.abs(together[4:, :, 2] / yesterday[4:] - 1) > 1e-3).mean() > 0.9
 
 
 @pytest.mark.slow

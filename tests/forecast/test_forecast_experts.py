@@ -9,34 +9,34 @@ from small_grid import small_grid
 
 from cenas_jax.forecast.base import POINT, forecast_table
 from cenas_jax.forecast.baselines import source_forecast
-from cenas_jax.forecast.experts import FEWEST_DAYS, REFIT_DAYS, days_known, expert_points, there_are_experts
+from cenas_jax.forecast.experts import FEWEST_DAYS, REFIT_ISSUES, expert_points, known_issues, there_are_experts
 from cenas_jax.forecast.kernel_regression import kernel_regression
 from cenas_jax.forecast.windows import to_device
 
 GRID = small_grid(days=120)
 FIRST = (7 + 4 + FEWEST_DAYS - 1) * 24  # a week of history, four days ahead: the issue at which enough days are over
-ROWS = np.arange(FIRST - 48, FIRST + 24 * (REFIT_DAYS + 2), 24, dtype=np.int32)
-AGAIN = 2 + REFIT_DAYS  # place in ROWS of the second fit
+ROWS = np.arange(FIRST - 48, FIRST + 24 * (REFIT_ISSUES + 2), 24, dtype=np.int32)
+AGAIN = 2 + REFIT_ISSUES  # place in ROWS of the second fit
 
 
 def points(record, rows=ROWS):
     return expert_points(record, to_device(record), rows)
 
 
-def test_days_known_are_over_and_had_a_week_of_history():
+def test_known_issues_are_over_and_had_a_week_of_history():
     for row in (264, 265, 1000, FIRST):
-        days = days_known(row)
+        days = known_issues(row)
         assert days[0] >= 168 and days[0] < 192 and days[-1] + 96 <= row < days[-1] + 120
         assert ((row - days) % 24 == 0).all()
-    assert days_known(263).size == 0 and days_known(264).tolist() == [168]
+    assert known_issues(263).size == 0 and known_issues(264).tolist() == [168]
 
 
-def test_every_fit_is_on_the_days_known_then():
+def test_every_fit_is_on_the_known_issues_then():
     got, grid = points(GRID), to_device(GRID)
     assert np.isnan(got[:, :2]).all() and np.isfinite(got[:, 2:]).all()
     for own, kernel in enumerate((kernel_regression(), kernel_regression(factor_g_per_kwh=GRID.factor_g_per_kwh))):
         for begin, end in ((2, AGAIN), (AGAIN, len(ROWS))):
-            state = kernel.fit(jax.random.key(0), grid, jnp.asarray(days_known(int(ROWS[begin]))))
+            state = kernel.fit(jax.random.key(0), grid, jnp.asarray(known_issues(int(ROWS[begin]))))
             expected = np.asarray(forecast_table(kernel, state, grid, ROWS[begin:end]))[..., POINT]
             np.testing.assert_allclose(got[own, begin:end], expected, rtol=1e-4)
     expected = forecast_table(source_forecast(GRID.factor_g_per_kwh), (), grid, ROWS[2:])
