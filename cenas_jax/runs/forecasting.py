@@ -26,8 +26,6 @@ from cenas_jax.training.saved_forecaster import SHIPPED, load_forecaster, load_s
 
 CALIBRATION_DAYS = 60
 """Intervals are calibrated on so many past days, where there are so many."""
-MEMORY_DAYS = 60
-"""Experts are weighted by the outcomes of so many days before the first forecast asked for, and of all after it."""
 REGRET = ((24, 0.25), (24, 0.5), (24, 0.75), (80, 0.25), (80, 0.5), (80, 0.75))
 """Windows (h) and shares of their hours in which work runs."""
 
@@ -266,18 +264,18 @@ def _until(record: GridRecord, fitted: Fitted) -> int:
 
 def _forecasts(record: GridRecord, fitted: Fitted, grid: GridArrays, rows: np.ndarray) -> np.ndarray:
     """Quantiles `[n, H, Q]` issued at daily `rows`, in order: where there are experts, combined with theirs by the
-    outcomes since the fit. `rows[0]` decides how far back these go, and on which days the experts are fitted again."""
+    outcomes since the fit and since `rows[0]`, which decides on which days the experts are fitted again, too."""
+    alone = _table(fitted.forecaster, fitted.state, grid, rows)
     if not there_are_experts(record, int(rows[-1])):
-        return _table(fitted.forecaster, fitted.state, grid, rows)
-    until = _until(record, fitted)
-    days_before = min(max(int(rows[0]) - until, 0) // DAY_H, MEMORY_DAYS)
-    issues = np.arange(rows[0] - DAY_H * days_before, rows[-1] + 1, DAY_H, dtype=np.int32)
+        return alone
+    issues = np.arange(rows[0], rows[-1] + 1, DAY_H, dtype=np.int32)
     actual, valid = _actual(grid, issues)
-    valid = valid & (issues >= until)[:, None]  # errors on what was learnt from say nothing of those to come
-    alone, points = _table(fitted.forecaster, fitted.state, grid, issues), expert_points(record, grid, issues)
-    combined = np.asarray(combine(alone, points, actual, valid))
-    there = np.isfinite(points).any(axis=(0, 2)).reshape(-1, 1, 1)
-    return np.where(there, combined, alone)[(rows - issues[0]) // DAY_H]
+    valid = valid & (issues >= _until(record, fitted))[:, None]  # errors on what was learnt from say nothing
+    points = expert_points(record, grid, issues)
+    combined = np.asarray(combine(_table(fitted.forecaster, fitted.state, grid, issues), points, actual, valid))
+    place = (rows - rows[0]) // DAY_H
+    there = np.asarray(np.isfinite(points).any(axis=(0, 2)))[place].reshape(-1, 1, 1)
+    return np.where(there, combined[place], alone)
 
 
 def _table(forecaster: Forecaster, state, grid: GridArrays, rows: np.ndarray) -> np.ndarray:
