@@ -3,11 +3,11 @@
     CENAS_DATA=/path/to/data python experiments/table5_carbon_limits.py
 
 Expected time: about half an hour a grid and kind of accounting on one core (`--grids`, `--powers`). Expected figures of
-CISO with `paper`, the only ones run yet: at 5, 10, 30 and 50 kg CE-NAS has .99553, .99752, .99856
-and .99871, more than every fixed split, threshold, heuristic, vanilla and one-shot; the best fixed split before July
-2021 has .99429, .99706, .99849 and .99867 (p 4e-5, .014, .017, .015). The plain greedy plans are as good as CE-NAS
-everywhere (.99561, .99763, .99857, .99872). Writes results/table5_carbon_limits.json and
-fig4_carbon_limits_{paper,measured}.png (box plots over windows and seeds).
+CISO with `paper`, the only ones run yet: at 5, 10, 30 and 50 kg CE-NAS has .99553, .99752, .99856 and .99871, more than
+every fixed split, threshold, heuristic, vanilla and one-shot; the best fixed split before July 2021 has .99429, .99706,
+.99849 and .99867 (p 4e-5, .014, .017, .015). The plain greedy plans are as good as CE-NAS everywhere (.99561, .99763,
+.99857, .99872). Writes results/table5_carbon_limits.json and fig4_carbon_limits_{paper,measured}.png (box plots over
+windows and seeds).
 
 NAS-Bench-201 with HW-NAS-Bench (CIFAR-10 accuracy, edge-GPU energy), 80 h, 8 slots, the choice `corrected`; 30 windows
 of July 2021 to December 2022, of each grid the same, 3 seeds each. Learned policies saw neither CIFAR-10 nor an hour of

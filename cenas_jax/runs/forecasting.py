@@ -265,17 +265,15 @@ def _until(record: GridRecord, fitted: Fitted) -> int:
 def _forecasts(record: GridRecord, fitted: Fitted, grid: GridArrays, rows: np.ndarray) -> np.ndarray:
     """Quantiles `[n, H, Q]` issued at daily `rows`, in order: where there are experts, combined with theirs by the
     outcomes since the fit and since `rows[0]`, which decides on which days the experts are fitted again, too."""
-    alone = _table(fitted.forecaster, fitted.state, grid, rows)
     if not there_are_experts(record, int(rows[-1])):
-        return alone
+        return _table(fitted.forecaster, fitted.state, grid, rows)
     issues = np.arange(rows[0], rows[-1] + 1, DAY_H, dtype=np.int32)
     actual, valid = _actual(grid, issues)
     valid = valid & (issues >= _until(record, fitted))[:, None]  # errors on what was learnt from say nothing
-    points = expert_points(record, grid, issues)
-    combined = np.asarray(combine(_table(fitted.forecaster, fitted.state, grid, issues), points, actual, valid))
-    place = (rows - rows[0]) // DAY_H
-    there = np.asarray(np.isfinite(points).any(axis=(0, 2)))[place].reshape(-1, 1, 1)
-    return np.where(there, combined[place], alone)
+    alone, points = _table(fitted.forecaster, fitted.state, grid, issues), expert_points(record, grid, issues)
+    combined = np.asarray(combine(alone, points, actual, valid))
+    there = np.asarray(np.isfinite(points).any(axis=(0, 2))).reshape(-1, 1, 1)
+    return np.where(there, combined, alone)[(rows - rows[0]) // DAY_H]
 
 
 def _table(forecaster: Forecaster, state, grid: GridArrays, rows: np.ndarray) -> np.ndarray:

@@ -10,9 +10,6 @@ import numpy as np
 from cenas_jax.allocation.agent import GREEDY_PLANS, SMALLEST_SHARE
 from cenas_jax.allocation.policies import DAY_H, SUPERNET_RESERVE
 
-CHUNK = 8
-"""Searches whose plans are made at once: more fall out of the cache."""
-
 
 class Observation(NamedTuple):
     """As `cenas_jax.allocation.Observation`, each `[n]` (or, of one search, numbers) but the forecast and the past."""
@@ -48,9 +45,8 @@ def view(observation: Observation, slots: int) -> View:
     """Of observations stacked along the first axis, float32, with a forecast or a past of 24 h at least."""
     forecast, past = observation.relative_forecast, observation.relative_past
     ahead = np.asarray(forecast[:, :DAY_H] if forecast.shape[1] else past[:, -DAY_H:], np.float32)
-    parts = [_plans(slots, _rows(observation, part), ahead[part, 1:]) for part in _chunks(len(ahead))]
-    heuristic = 1 - observation.relative_intensity
-    plans = np.concatenate([np.concatenate(parts), heuristic[:, None]], axis=1).astype(np.float32)
+    greedy = [greedy_slots(slots, by, observation, ahead[:, 1:]) / np.float32(slots) for by in GREEDY_PLANS]
+    plans = np.stack([*greedy, 1 - observation.relative_intensity], axis=1).astype(np.float32)
     width = observation.highest_ratio - observation.lowest_ratio
     now = observation.lowest_ratio + observation.relative_intensity * width
     ratio = observation.lowest_ratio[:, None] + ahead * width[:, None]
@@ -77,11 +73,6 @@ def view(observation: Observation, slots: int) -> View:
     return View(inputs, np.asarray(observation.affordable_share, np.float32), plans)
 
 
-def _plans(slots: int, observation: Observation, later: np.ndarray) -> np.ndarray:
-    """Shares of the slots that evaluate now, `[n, greedy plans]`."""
-    return np.stack([greedy_slots(slots, by, observation, later) for by in GREEDY_PLANS], axis=1) / np.float32(slots)
-
-
 def greedy_slots(slots: int, diminishing: float, observation: Observation, later: np.ndarray) -> np.ndarray:
     """Slots that evaluate now, `[n]`; `later[n, hours]` as in `cenas_jax.allocation.policies.greedy_slots`."""
     relative = np.concatenate([observation.relative_intensity[:, None], later], axis=1)
@@ -106,11 +97,3 @@ def greedy_slots(slots: int, diminishing: float, observation: Observation, later
     now = np.count_nonzero(within & (spent <= left * np.float32(1 + 1e-6)) & (hour == 0), axis=1)
     shares_left = np.minimum(observation.remaining_time_share, observation.remaining_carbon_share)
     return np.where((observation.supernet_share < 1) & (shares_left > SUPERNET_RESERVE), 0, now)
-
-
-def _rows(observation: Observation, part: slice) -> Observation:
-    return Observation(*(np.asarray(value[part], np.float32) for value in observation))
-
-
-def _chunks(count: int) -> list[slice]:
-    return [slice(start, start + CHUNK) for start in range(0, count, CHUNK)]

@@ -36,7 +36,7 @@ def test_views_of_random_observations_agree(forecast_h):
     values["remaining_h"] = np.round(draw.uniform(0, 80, count))
     values["lowest_ratio"], values["highest_ratio"] = draw.uniform(0.3, 1, count), draw.uniform(1, 1.7, count)
     values["supernet_share"] = np.where(draw.random(count) < 0.3, 0.5, 1.0)
-    values["affordable_share"] = np.where(draw.random(count) < 0.1, 0.0, draw.uniform(0, 1, count) ** 2)
+    values["affordable_share"] = np.where(draw.random(count) < 0.1, 0.0, draw.uniform(0, 1, count))
     values["relative_forecast"] = draw.uniform(-1, 2, (count, forecast_h))
     values["relative_past"] = draw.uniform(0, 1, (count, 24))
     values = {name: np.asarray(value, np.float32) for name, value in values.items()}
@@ -45,8 +45,7 @@ def test_views_of_random_observations_agree(forecast_h):
         theirs = numpy_view.view(numpy_view.Observation(**values), slots)
         for mine, other in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-5)
-        if slots > 1:  # of plans that evaluate nothing and of those that do, there are enough to compare
-            assert 0.2 < (np.asarray(ours.plans[:, 0]) > 0).mean() < 0.8
+        assert slots == 1 or (np.asarray(ours.plans[:, 0]) > 0).mean() > 0.4
     assert numpy_view.Observation._fields == Observation._fields
 
 
