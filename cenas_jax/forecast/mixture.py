@@ -83,6 +83,15 @@ def mix(
     return jnp.where(there.any(axis=0), mixed, jnp.nan)
 
 
+def corrected(
+    state: MixtureState,
+    mixed: Float[Array, " H"],
+    config: MixtureConfig = MixtureConfig(),  # noqa: B008
+) -> Float[Array, " H"]:
+    """The mixture (log) less what is left of its mean error."""
+    return mixed - state.error / (state.count + config.level_days)
+
+
 @functools.partial(jax.jit, static_argnames=("config", "every_h"))
 def observe(
     state: MixtureState,
@@ -145,8 +154,8 @@ def combine(
         then = experts[:, issues, hours], mixtures[issues, hours], actual[issues, hours]
         state = observe(state, *then, known, config, every_h=every_h)
         mixed = mix(state, experts[:, number], config)
-        level = state.error / (state.count + config.level_days)
-        return (state, mixtures.at[number].set(mixed)), jnp.exp(mixed - level - experts[0, number])
+        factor = jnp.exp(corrected(state, mixed, config) - experts[0, number])
+        return (state, mixtures.at[number].set(mixed)), factor
 
     first = start(len(experts), table.shape[1]), jnp.full(table.shape[:2], jnp.nan)
     _, factor = jax.lax.scan(issue, first, jnp.arange(table.shape[0]))

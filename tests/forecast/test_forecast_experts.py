@@ -2,21 +2,19 @@
 
 from dataclasses import replace
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from small_grid import small_grid
 
 from cenas_jax.forecast.base import POINT, forecast_table
 from cenas_jax.forecast.baselines import source_forecast
-from cenas_jax.forecast.experts import FEWEST_DAYS, REFIT_ISSUES, expert_points, known_issues, there_are_experts
-from cenas_jax.forecast.kernel_regression import kernel_regression
+from cenas_jax.forecast.experts import FEWEST_DAYS, expert_points, known_issues, there_are_experts
+from cenas_jax.forecast.kernel_regression import learning_forecasts
 from cenas_jax.forecast.windows import to_device
 
 GRID = small_grid(days=120)
 FIRST = (7 + 4 + FEWEST_DAYS - 1) * 24  # a week of history, four days ahead: the issue at which enough days are over
-ROWS = np.arange(FIRST - 48, FIRST + 24 * (REFIT_ISSUES + 2), 24, dtype=np.int32)
-AGAIN = 2 + REFIT_ISSUES  # place in ROWS of the second fit
+ROWS = np.arange(FIRST - 48, FIRST + 24 * 16, 24, dtype=np.int32)
+LATER = 8  # a place in ROWS
 
 
 def points(record, rows=ROWS):
@@ -31,35 +29,35 @@ def test_known_issues_are_over_and_had_a_week_of_history():
     assert known_issues(263).size == 0 and known_issues(264).tolist() == [168]
 
 
-def test_every_fit_is_on_the_known_issues_then():
+def test_they_are_two_kernel_regressions_and_the_source_forecast():
     got, grid = points(GRID), to_device(GRID)
     assert np.isnan(got[:, :2]).all() and np.isfinite(got[:, 2:]).all()
-    for own, kernel in enumerate((kernel_regression(), kernel_regression(factor_g_per_kwh=GRID.factor_g_per_kwh))):
-        for begin, end in ((2, AGAIN), (AGAIN, len(ROWS))):
-            state = kernel.fit(jax.random.key(0), grid, jnp.asarray(known_issues(int(ROWS[begin]))))
-            expected = np.asarray(forecast_table(kernel, state, grid, ROWS[begin:end]))[..., POINT]
-            np.testing.assert_allclose(got[own, begin:end], expected, rtol=1e-4)
+    days = np.arange(known_issues(FIRST)[0], ROWS[-1] + 1, 24, dtype=np.int32)
+    for own, factors in enumerate(((), GRID.factor_g_per_kwh)):
+        expected = learning_forecasts(grid, days, len(days) - len(ROWS) + 2, factors)
+        np.testing.assert_array_equal(got[own, 2:], np.asarray(expected)[-len(ROWS) + 2 :])
     expected = forecast_table(source_forecast(GRID.factor_g_per_kwh), (), grid, ROWS[2:])
     np.testing.assert_array_equal(got[2, 2:], np.asarray(expected)[..., POINT])
 
 
+def test_rows_left_out_change_nothing():
+    some = np.array([0, 2, 3, 6, 11])
+    np.testing.assert_allclose(points(GRID, ROWS[some]), points(GRID)[:, some], rtol=1e-5)
+
+
 def test_nothing_that_comes_later_is_known():
     intensity, generation = GRID.intensity_g_per_kwh.copy(), GRID.generation_mw.copy()
-    intensity[ROWS[AGAIN] :] *= 2
-    generation[ROWS[AGAIN] :] *= 3
+    intensity[ROWS[LATER] :] *= 2
+    generation[ROWS[LATER] :] *= 3
     later = points(replace(GRID, intensity_g_per_kwh=intensity, generation_mw=generation))
-    np.testing.assert_array_equal(later[:, : AGAIN + 1], points(GRID)[:, : AGAIN + 1])
+    np.testing.assert_array_equal(later[:, : LATER + 1], points(GRID)[:, : LATER + 1])
 
 
-def test_kernel_regression_goes_on_learning():
-    """A day that is over at the second fit, but not at the first: the first fit's forecasts see it as history only."""
+def test_kernel_regression_learns_from_a_day_after_it_has_left_the_history():
     intensity = GRID.intensity_g_per_kwh.copy()
-    changed = slice(int(ROWS[AGAIN]) - 240, int(ROWS[AGAIN]) - 216)
-    intensity[changed] *= 1.5
+    intensity[ROWS[3] : ROWS[4]] *= 1.5
     got, as_it_was = points(replace(GRID, intensity_g_per_kwh=intensity)), points(GRID)
-    before = ROWS[:AGAIN] <= changed.start
-    np.testing.assert_array_equal(got[:, :AGAIN][:, before], as_it_was[:, :AGAIN][:, before])
-    assert (got[:2, AGAIN:] != as_it_was[:2, AGAIN:]).all()
+    assert (got[:2, 12:] != as_it_was[:2, 12:]).mean() > 0.9
     np.testing.assert_array_equal(got[2], as_it_was[2])
 
 

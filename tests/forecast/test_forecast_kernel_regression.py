@@ -11,7 +11,7 @@ from small_grid import small_grid
 from cenas_jax.carbon.trace import IntensityTrace
 from cenas_jax.forecast.base import POINT, QUANTILES, forecast_table
 from cenas_jax.forecast.grid import from_trace
-from cenas_jax.forecast.kernel_regression import KernelConfig, kernel_regression
+from cenas_jax.forecast.kernel_regression import KernelConfig, kernel_regression, learning_forecasts
 from cenas_jax.forecast.windows import issue_rows, to_device, window_at
 
 KEY = jax.random.key(0)
@@ -63,30 +63,61 @@ def slow_inputs(record, row, ahead_h, source_forecast):
     return np.concatenate([values for values, _ in parts]), np.concatenate([[w] * len(values) for values, w in parts])
 
 
-@pytest.mark.parametrize("source_forecast", (False, True))
-@pytest.mark.parametrize("ahead_h", (1, 30, 95))
-def test_equals_a_plain_solution_on_inputs_built_by_hand(ahead_h, source_forecast):
+def whole_grid():
+    """The small grid lacks a run, and the first source forecasts."""
     runs, sources = GRID.weather_runs.copy(), GRID.source_forecast_mw.copy()
-    runs[20] = runs[21] + 1  # the small grid lacks this one, and the first source forecasts
+    runs[20] = runs[21] + 1
     sources[:12] = sources[12:24] * np.linspace(0.5, 2, 12, dtype=np.float32)[:, None, None]
-    whole = replace(GRID, weather_runs=runs, source_forecast_mw=sources)
-    config = KernelConfig(penalty=0.3, linear=0.5, length=0.8)
-    got, _ = forecasts(whole, config=config, factors=whole.factor_g_per_kwh if source_forecast else ())
-    built = [slow_inputs(whole, row, ahead_h, source_forecast) for row in (*LEARNT, *LATER)]
+    return replace(GRID, weather_runs=runs, source_forecast_mw=sources)
+
+
+def slow_kernel(record, rows, scaled_by: int, ahead_h, source_forecast, config):
+    """`(kernel[n, n], levels[n])` of the rows' windows, scaled by the first `scaled_by` of them."""
+    built = [slow_inputs(record, row, ahead_h, source_forecast) for row in rows]
     inputs, weight = np.stack([values for values, _ in built]), built[0][1]
-    level = inputs[:, 24 + 7]
-    learnt = inputs[: len(LEARNT)]
+    learnt = inputs[:scaled_by]
     std = learnt.std(axis=0)
     std = np.where(std > 1e-5 * (1 + np.abs(learnt.mean(axis=0))), std, np.inf)
     standard = np.clip((inputs - learnt.mean(axis=0)) / std, -4, 4) * weight
     squared = ((standard[:, None] - standard[None]) ** 2).sum(axis=2)
-    kernel = np.exp(-squared / (2 * (weight**2).sum() * 0.8**2)) + 0.5 * standard @ standard.T / len(weight)
-    target = np.log(whole.intensity_g_per_kwh[LEARNT + ahead_h]) - level[: len(LEARNT)]
+    similar = np.exp(-squared / (2 * (weight**2).sum() * config.length**2))
+    return similar + config.linear * standard @ standard.T / len(weight), inputs[:, 24 + 7]
+
+
+CONFIG = KernelConfig(penalty=0.3, linear=0.5, length=0.8)
+
+
+@pytest.mark.parametrize("source_forecast", (False, True))
+@pytest.mark.parametrize("ahead_h", (1, 30, 95))
+def test_equals_a_plain_solution_on_inputs_built_by_hand(ahead_h, source_forecast):
+    whole, days = whole_grid(), len(LEARNT)
+    got, _ = forecasts(whole, config=CONFIG, factors=whole.factor_g_per_kwh if source_forecast else ())
+    kernel, level = slow_kernel(whole, (*LEARNT, *LATER), days, ahead_h, source_forecast, CONFIG)
     assert whole.valid[LEARNT + ahead_h].all()
-    known, later = kernel[: len(LEARNT), : len(LEARNT)], kernel[len(LEARNT) :, : len(LEARNT)]
-    dual = np.linalg.solve(known + 0.3 * np.eye(len(LEARNT)), target - target.mean())
-    expected = level[len(LEARNT) :] + target.mean() + later @ dual
+    target = np.log(whole.intensity_g_per_kwh[LEARNT + ahead_h]) - level[:days]
+    dual = np.linalg.solve(kernel[:days, :days] + 0.3 * np.eye(days), target - target.mean())
+    expected = level[days:] + target.mean() + kernel[days:, :days] @ dual
     np.testing.assert_allclose(got[:, ahead_h], np.exp(expected), rtol=2e-4)
+
+
+@pytest.mark.parametrize("source_forecast", (False, True))
+def test_learning_forecasts_are_fits_for_every_issue(source_forecast):
+    """Against a solution for each issue and hour on the outcomes that were over then, one of them invalid."""
+    whole, first = whole_grid(), len(LEARNT) - 8
+    factors = whole.factor_g_per_kwh if source_forecast else ()
+    bad = int(LEARNT[first - 3]) + 30
+    whole.valid[bad], whole.intensity_g_per_kwh[bad] = False, whole.intensity_g_per_kwh[bad - 24]
+    got = np.asarray(learning_forecasts(to_device(whole), LEARNT, first, factors, CONFIG))
+    assert np.isnan(got[:first]).all() and np.isfinite(got[first:]).all()
+    for ahead_h in (0, 23, 24, 30, 95):
+        kernel, level = slow_kernel(whole, LEARNT, first, ahead_h, source_forecast, CONFIG)
+        target = np.log(whole.intensity_g_per_kwh[LEARNT + ahead_h]) - level
+        for issue in range(first, len(LEARNT)):
+            over = whole.valid[LEARNT + ahead_h] & (LEARNT + 24 * (ahead_h // 24 + 1) <= LEARNT[issue])
+            mean = target[over & (LEARNT + 24 * (ahead_h // 24 + 1) <= LEARNT[first])].mean()
+            gram = kernel[over][:, over] + 0.3 * np.eye(over.sum())
+            expected = level[issue] + mean + kernel[issue, over] @ np.linalg.solve(gram, target[over] - mean)
+            np.testing.assert_allclose(got[issue, ahead_h], np.exp(expected), rtol=2e-4)
 
 
 def test_invalid_hours_are_not_learnt_from():
