@@ -3,10 +3,9 @@
 Within an interval of 3,600 s the sampling slots come first (an estimate takes seconds, an evaluation an hour): they
 train the supernet until it is trained, then screen the searcher's candidates, and the best by its ranking stay in the
 queue. A searcher that learns what estimates are worth has first those architectures screened that were evaluated
-without. Once architectures of the search's own choice were evaluated, and where sampling is charged, candidates are
-screened when there are results that those in the queue were not chosen by, and not again before the next results: so
-it costs nothing to wait for a cleaner hour. Until then (all that one-shot does) they are screened every hour, as more
-candidates are all there is to gain.
+without. Where sampling is charged, candidates are screened in hours in which the queue's turn comes, when there are
+results that those in it were not chosen by, and not again before the next: so it costs nothing to wait for a cleaner
+hour. One-shot, which has no results to wait for, screens every hour (`ClusterParams.screens_on`).
 
 The evaluation slots continue half-finished jobs, then start the initial design, then the queue, best first. Where
 nothing can be screened (no sampling slot, or no trained supernet) the queue is filled with unscreened draws of the
@@ -27,7 +26,6 @@ from cenas_jax.allocation.reward import budgeted_reward, paper_reward
 from cenas_jax.benchmarks.base import BenchmarkTable
 from cenas_jax.carbon.budget import BudgetParams
 from cenas_jax.carbon.ledger import ACTIVITIES, JOULES_PER_KWH, Ledger, empty_ledger, ledger_charge
-from cenas_jax.carbon.power import PowerParams
 from cenas_jax.cluster.observation import INTERVAL_S, log_ratio, observe
 from cenas_jax.cluster.schedule import list_schedule, stop_time_s
 from cenas_jax.cluster.state import ClusterConfig, ClusterParams, ClusterState, IntervalInfo, Jobs
@@ -108,8 +106,9 @@ def simulated_cluster(
         )
         return state, see(state, params)
 
-    def sample(state: ClusterState, sampling_slots, horizon_s, energy_left_kwh, power: PowerParams) -> _Sampled:
+    def sample(state: ClusterState, evaluation_slots, horizon_s, energy_left_kwh, params: ClusterParams) -> _Sampled:
         """Trains the supernet, fits the searcher, draws candidates and screens as many as time and budget allow."""
+        power, sampling_slots = params.power, config.slots - evaluation_slots
         time_s = sampling_slots * horizon_s
         affordable_s = _seconds(energy_left_kwh, power.supernet_w * power.pue)
         supernet_s = jnp.minimum(state.supernet_left_s, jnp.minimum(time_s, affordable_s))
@@ -118,9 +117,11 @@ def simulated_cluster(
         affordable_s = jnp.minimum(time_s - supernet_s, _seconds(energy_left_kwh, power.sampling_w * power.pue))
         # An unscreened proposal of an earlier region has no claim to stay.
         queue_valid = state.queue.valid & state.estimated[state.queue.index]
-        news = (state.count != state.screened_at) | (state.count <= config.initial_design)
+        due = (state.count != state.screened_at) | (queue_valid.sum() < config.slots)
+        before_queue_s = _left_s(state.half_finished) + _left_s(state.initial)
+        due &= before_queue_s < evaluation_slots * horizon_s
         charged = jnp.asarray(power.sampling_w * power.pue, jnp.float32) > 0
-        wanted = can_screen & (news | ~charged | (queue_valid.sum() < config.slots))
+        wanted = can_screen & (due | ~charged | params.screens_on)
         room = jnp.where(wanted, affordable_s / table.estimate_time_s * (1 + 1e-6), 0.0)
 
         searcher_state, estimated, count = state.searcher, state.estimated, jnp.zeros((), jnp.int32)
@@ -221,13 +222,12 @@ def simulated_cluster(
         running = horizon_s > 0
         intensity = params.intensity_g_per_kwh[config.window_h + state.interval]
         evaluation_slots = jnp.clip(evaluation_slots, 0, config.slots)
-        sampling_slots = config.slots - evaluation_slots
         left_kwh = _energy_left_kwh(state.ledger, params.budget, intensity)
 
-        sampled = sample(state, sampling_slots, horizon_s, left_kwh, params.power)
+        sampled = sample(state, evaluation_slots, horizon_s, left_kwh, params)
         sampling_w = sampled.sampling_s * params.power.sampling_w + sampled.supernet_s * params.power.supernet_w
         left_kwh = left_kwh - sampling_w * params.power.pue / JOULES_PER_KWH
-        sampling_end_s = (sampled.sampling_s + sampled.supernet_s) / jnp.maximum(sampling_slots, 1)
+        sampling_end_s = (sampled.sampling_s + sampled.supernet_s) / jnp.maximum(config.slots - evaluation_slots, 1)
         rows, ranked = searcher.rank(
             _key(state.key, state.interval, 3), sampled.searcher, sampled.candidates, config.queue_capacity
         )
@@ -318,6 +318,10 @@ def _key(root, interval, purpose: int):
 def _no_jobs(size: int) -> Jobs:
     nothing = jnp.zeros(size, bool)
     return Jobs(jnp.zeros(size, jnp.int32), jnp.zeros(size, jnp.float32), nothing, nothing)
+
+
+def _left_s(jobs: Jobs) -> Float[Array, ""]:
+    return jnp.where(jobs.valid, jobs.remaining_s, 0).sum()
 
 
 def _first_jobs(jobs: Jobs, size: int) -> Jobs:

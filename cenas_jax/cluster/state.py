@@ -51,6 +51,8 @@ class ClusterParams(NamedTuple):
     budget: BudgetParams
     charge_initial_design: Bool[Array, "*batch"]
     """False: the initial design is there at the start, for nothing."""
+    screens_on: Bool[Array, "*batch"] | bool = False
+    """Candidates are screened every hour, whether any can be evaluated then or not: what one-shot does."""
 
 
 class Jobs(NamedTuple):

@@ -23,6 +23,7 @@ from cenas_jax.runs.simulation import (
     load_benchmark,
     policies_of,
     reserve_for_one_shot,
+    screens_every_hour,
     search_function,
     search_keys,
     with_capacity,
@@ -132,7 +133,8 @@ def _run(task: tuple[Problem, int, np.ndarray]) -> Outcomes:
     params = jax.tree.map(lambda part: part[window], windows)
     limit_g = problem.limits_g[limit]
     carbon_g = jnp.full(len(flat), np.inf if limit_g is None else limit_g, jnp.float32)
-    params = params._replace(budget=params.budget._replace(carbon_g=carbon_g))
+    screens_on = jnp.full(len(flat), screens_every_hour(problem.config.policies.policy[policy]))
+    params = params._replace(budget=params.budget._replace(carbon_g=carbon_g), screens_on=screens_on)
     which, (plain, *learned) = jax.tree.map(lambda part: part[limit, window, policy], policy_params)
     chosen = which[0], (plain._replace(rule=plain.rule[0]), *learned)
     return jax.device_get(program(keys[window, seed], params, chosen))

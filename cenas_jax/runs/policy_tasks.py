@@ -126,6 +126,7 @@ def draw_task(tasks: PolicyTasks) -> Callable[[Key[Array, ""]], Task]:
                     hours=hours, carbon_g=share * full_g, energy_kwh=nothing, evaluations=jnp.float32(CAPACITY)
                 ),
                 charge_initial_design=jnp.asarray(power.initial_design_w) > 0,
+                screens_on=jnp.asarray(False),
             ),
         )
 

@@ -76,12 +76,14 @@ def prepare(inputs: Inputs, benchmark: Benchmark) -> Simulation:
 
     def batch(keys, params, policy_params):
         by_seed = jax.vmap(search, (0, None, None))
-        result = jax.vmap(by_seed, (None, None, 0))(keys, params, policy_params)
+        by_policy = jax.tree.map(lambda _: None, params)._replace(screens_on=0)
+        result = jax.vmap(by_seed, (None, by_policy, 0))(keys, params, policy_params)
         valid = jnp.arange(capacity)[None, None, :] < result.count[:, :, None]
         fronts = jax.vmap(jax.vmap(non_dominated_mask))
         return result, fronts(benchmark.table.objectives[result.evaluated], valid)
 
-    arguments = (search_keys(config), cluster_params(inputs), policy_params)
+    screens_on = jnp.array([screens_every_hour(name) for name in config.policies.policy])
+    arguments = (search_keys(config), cluster_params(inputs)._replace(screens_on=screens_on), policy_params)
     return Simulation(inputs, benchmark, reserve_share, batch, arguments)
 
 
@@ -120,7 +122,13 @@ def cluster_params(inputs: Inputs) -> ClusterParams:
         power=jax.tree.map(jnp.float32, inputs.power.params()),
         budget=jax.tree.map(jnp.float32, inputs.budget.params()),
         charge_initial_design=jnp.asarray(inputs.power.charge_initial_design),
+        screens_on=jnp.asarray(False),
     )
+
+
+def screens_every_hour(policy: str) -> bool:
+    """Whether searches by that policy are to have `ClusterParams.screens_on`."""
+    return policy == "one-shot"
 
 
 def search_keys(config: SimulateConfig) -> jax.Array:

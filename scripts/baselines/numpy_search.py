@@ -223,9 +223,10 @@ class Search:
         taken[self.problem.isomorph[drawn]] = True
         return np.concatenate([drawn, self.draw(interval, ~taken[self.problem.isomorph], anywhere, 1)])
 
-    def sample(self, interval: int, sampling_slots: int, horizon_s: float, left_kwh: float) -> tuple[int, float]:
+    def sample(self, interval: int, evaluation_slots: int, horizon_s: float, left_kwh: float) -> tuple[int, float]:
         """Trains the supernet, learns, screens, and fills the queue; the number screened and the supernet's seconds."""
         problem, power = self.problem, self.power
+        sampling_slots = self.config.slots - evaluation_slots
         time_s = sampling_slots * horizon_s
         supernet_s = min(self.supernet_left_s, time_s, _seconds(left_kwh, power.supernet_w * power.pue))
         self.supernet_left_s -= supernet_s
@@ -234,9 +235,9 @@ class Search:
         time_s = min(time_s - supernet_s, _seconds(left_kwh, power.sampling_w * power.pue))
         self.queue = [index for index in self.queue if self.estimated[index]]
         results = len(self.evaluated)
-        news = results != self.screened_at or results <= self.config.initial_design
-        charged = power.sampling_w * power.pue > 0
-        wanted = can_screen and (news or not charged or len(self.queue) < self.config.slots)
+        due = results != self.screened_at or len(self.queue) < self.config.slots
+        due &= sum(job.remaining_s for job in (*self.half_finished, *self.initial)) < evaluation_slots * horizon_s
+        wanted = can_screen and (due or power.sampling_w * power.pue <= 0)
         room = int(time_s / problem.estimate_time_s * (1 + 1e-6)) if wanted else 0
         count = 0
         if self.config.choice == "corrected":
@@ -334,12 +335,11 @@ class Search:
             by_carbon = (budget.carbon_g * (1 - BUDGET_MARGIN) - self.emitted_g) / intensity_g_per_kwh
             left_kwh = min(left_kwh, by_carbon)
         left_kwh = max(left_kwh, 0.0)
-        sampling_slots = self.config.slots - evaluation_slots
-        screened, supernet_s = self.sample(number, sampling_slots, horizon_s, left_kwh)
+        screened, supernet_s = self.sample(number, evaluation_slots, horizon_s, left_kwh)
         sampling_s = screened * self.problem.estimate_time_s
         sampling_w_s = sampling_s * power.sampling_w + supernet_s * power.supernet_w
         left_kwh -= sampling_w_s * power.pue / JOULES_PER_KWH
-        sampling_end_s = (sampling_s + supernet_s) / max(sampling_slots, 1)
+        sampling_end_s = (sampling_s + supernet_s) / max(self.config.slots - evaluation_slots, 1)
         evaluation_s, initial_s, idle_s = self.evaluate(evaluation_slots, sampling_end_s, horizon_s, left_kwh)
         duration_s = np.array([evaluation_s, sampling_s, supernet_s, initial_s, idle_s])
         energy_kwh, emissions_g = charge(duration_s, power, intensity_g_per_kwh)

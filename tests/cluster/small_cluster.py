@@ -42,7 +42,7 @@ reset, step = jax.jit(ENVIRONMENT.reset), jax.jit(ENVIRONMENT.step)
 
 
 def cluster_params(
-    intensity: Any = 300.0, power: PowerModel | None = None, budget: Budget | None = None
+    intensity: Any = 300.0, power: PowerModel | None = None, budget: Budget | None = None, screens_on: bool = False
 ) -> ClusterParams:
     """`intensity`: of every hour, or one value for each hour of the window and the search."""
     power, budget = power or measured(), budget or Budget()
@@ -53,6 +53,7 @@ def cluster_params(
         power=jax.tree.map(jnp.float32, power.params()),
         budget=jax.tree.map(jnp.float32, budget.params()),
         charge_initial_design=jnp.asarray(power.charge_initial_design),
+        screens_on=jnp.asarray(screens_on),
     )
 
 
@@ -80,6 +81,7 @@ def random_searches(seed: int, count: int = SEARCHES) -> tuple[jax.Array, Cluste
         )
         params.append(cluster_params(intensity, power, budget))
         name = kinds[random.integers(len(kinds))]
+        params[-1] = params[-1]._replace(screens_on=jnp.asarray(name == "one-shot"))
         policies.append(plain_params(name, slots, threshold=random.uniform(0, 1), reserve_share=random.uniform(0, 0.9)))
     stack = lambda trees: jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *trees)  # noqa: E731
     return jax.random.split(jax.random.key(seed), count), stack(params), stack(policies)

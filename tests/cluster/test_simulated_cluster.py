@@ -82,7 +82,7 @@ def test_jobs_run_to_their_end_on_one_slot_at_a_time(actions):
 
 
 def test_the_best_screened_architectures_come_first():
-    params = cluster_params()
+    params = cluster_params(screens_on=True)
     states = list(play(jax.random.key(1), params, [0, 2, 1]))
     _, _, after, _ = states[0]
     queue = jobs(after.queue)
@@ -127,7 +127,7 @@ def test_a_searcher_that_corrects_has_the_evaluated_screened_first_and_pays_for_
     power = dataclasses.replace(measured(), charge_initial_design=False)  # the initial design is there at the start
     one_g = estimate_s * power.sampling_w * power.pue / 3.6e6 * 300
     budget = Budget(carbon_g=3.5 * one_g) if limited == "carbon" else None
-    params = cluster_params(power=power, budget=budget)
+    params = cluster_params(power=power, budget=budget, screens_on=True)
     state, _ = jax.jit(environment.reset)(jax.random.key(0), params)
     step = jax.jit(environment.step)
     first = np.asarray(state.evaluated[: CONFIG.initial_design])
@@ -145,50 +145,58 @@ def test_a_searcher_that_corrects_has_the_evaluated_screened_first_and_pays_for_
 @pytest.mark.parametrize("charged", [True, False])
 def test_while_it_is_charged_screening_waits_for_results(charged):
     power = dataclasses.replace(measured(), sampling_w=measured().sampling_w if charged else 0.0)
-    hours = list(play(jax.random.key(0), cluster_params(power=power), [2, 2, 3, 3, 0, 0, 0, 0]))
+    actions = [2, 2, 3, 3, 0, 0, 3, 0]
+    hours = list(play(jax.random.key(0), cluster_params(power=power), actions))
     screened = [int(time_step.info.screened) for *_, time_step in hours]
     results = [int(before.count) for before, *_ in hours]
-    assert results[4] > CONFIG.initial_design and results[4:] == [results[4]] * 4
-    assert results[3] < results[4], "there are results that no candidate was chosen by"
-    assert screened[4] > 0 and all((number > 0) != charged for number in screened[5:])
-    last = hours[-1][2]
-    assert int(last.screened_at) == results[4] and int(last.queue.valid.sum()) == CONFIG.queue_capacity
+    assert results[3] < results[4] == results[6] > CONFIG.initial_design
+    if not charged:
+        assert min(screened[1:]) > 0, "the first hour trains the supernet"
+        return
+    assert screened[4:6] == [0, 0], "waiting is free, though there are results that no candidate was chosen by"
+    assert screened[6] > 0 and screened[7] == 0
+    assert int(hours[6][2].screened_at) == results[6]
+    assert hours[6][2].queue.valid.any()
+    for (before, action, *_), number in zip(hours, screened, strict=True):
+        first_s = sum(jobs(before.half_finished, before.initial).values())
+        assert number == 0 or first_s < action * 3600, "no candidates before it is their turn"
 
 
 def test_screening_that_is_charged_is_finished_in_later_hours():
-    """An hour and two slots hold 4 of the 24 estimates; the last hours, with four slots, 8."""
+    """An hour and two slots hold 4 of the 24 estimates."""
     table = TABLE._replace(supernet_time_s=jnp.float32(1.0), estimate_time_s=jnp.float32(1700.0))
     environment = simulated_cluster(SPACE, table, SEARCHER, CONFIG, HOURS)
     state, _ = jax.jit(environment.reset)(jax.random.key(0), cluster_params())
     step, seen = jax.jit(environment.step), []
-    for action in [2, 2, 2, 2, 0, 0, 0, 0]:
-        state, time_step = step(state, jnp.asarray(action), cluster_params())
-        seen.append((int(time_step.info.screened), int(state.screened_at), int(state.count)))
-    assert seen[4][2] > CONFIG.initial_design, "waiting, with results"
-    assert [screened for screened, *_ in seen[4:]] == [8, 8, 8, 8], "other candidates are drawn every hour"
-    assert {screened_at for _, screened_at, _ in seen} == {-1}
+    for _ in range(HOURS):
+        state, time_step = step(state, jnp.asarray(2), cluster_params())
+        seen.append((int(time_step.info.screened), int(state.screened_at)))
+    assert [screened for screened, _ in seen[-4:]] == [4] * 4
+    assert {screened_at for _, screened_at in seen} == {-1}
 
 
-def test_screening_goes_on_until_something_of_its_own_choice_was_evaluated():
-    screened = [
-        int(time_step.info.screened) for *_, time_step in play(jax.random.key(0), cluster_params(), [0] * HOURS)
-    ]
-    assert min(screened) > 0
+@pytest.mark.parametrize("screens_on", [True, False])
+def test_where_nothing_is_evaluated_one_shot_alone_screens(screens_on):
+    hours = play(jax.random.key(0), cluster_params(screens_on=screens_on), [0] * HOURS)
+    screened = [int(time_step.info.screened) for *_, time_step in hours]
+    assert min(screened) > 0 if screens_on else max(screened) == 0
 
 
-def test_while_it_is_charged_screening_goes_on_where_the_queue_runs_out():
-    config = dataclasses.replace(CONFIG, queue_capacity=3)  # fewer than there are slots
+@pytest.mark.parametrize("queue_capacity", [3, CONFIG.queue_capacity])
+def test_while_it_is_charged_screening_goes_on_where_the_queue_runs_out(queue_capacity):
+    """Three are fewer than there are slots."""
+    config = dataclasses.replace(CONFIG, queue_capacity=queue_capacity)
     environment = simulated_cluster(SPACE, TABLE, SEARCHER, config, HOURS)
     state, _ = jax.jit(environment.reset)(jax.random.key(0), cluster_params())
-    step, screened = jax.jit(environment.step), []
-    for action in [2, 2, 3, 3, 0, 0, 0]:
-        state, time_step = step(state, jnp.asarray(action), cluster_params())
-        screened.append(int(time_step.info.screened))
-    assert min(screened[4:]) > 0
+    step = jax.jit(environment.step)
+    for action in (2, 2, 3, 3, 1):
+        state, _ = step(state, jnp.asarray(action), cluster_params())
+    _, time_step = step(state._replace(screened_at=state.count), jnp.asarray(1), cluster_params())
+    assert (int(time_step.info.screened) > 0) == (queue_capacity < CONFIG.slots)
 
 
 def test_one_shot_samples_until_the_reserve():
-    params = cluster_params()
+    params = cluster_params(screens_on=True)
     result = simulate_one(jax.random.key(0), params, plain_params("one-shot", CONFIG.slots, reserve_share=0.4))
     # Shares of time left: 1, 7/8 .. 3/8: the fourth last hour has 0.5, the third last 0.375.
     assert result.history.evaluation_slots.tolist() == [0] * 5 + [4] * 3
