@@ -11,7 +11,7 @@ from cenas_jax.forecast.kernel_regression import learning_forecasts
 from cenas_jax.forecast.windows import HISTORY_H, HORIZON_H, GridArrays
 
 FEWEST_DAYS = 60
-"""Of outcomes that kernel regression learns from; with fewer there are no experts."""
+"""Of issues that are wholly over, for kernel regression to learn from; with fewer there are no experts."""
 
 
 def known_issues(row: int) -> Int[np.ndarray, " n"]:
@@ -29,8 +29,10 @@ def expert_points(
 ) -> Float[np.ndarray, "experts n H"]:
     """Point forecasts (g/kWh) issued at daily `rows` of the record, which is `grid` on the device; NaN where there are
     no experts. They are kernel regression without and with the source forecast, which learns of every outcome once it
-    is known, and the source forecast.
+    is known, and the source forecast. `ValueError` for rows at different hours of the day.
     """
+    if ((rows - rows[:1]) % DAY_H).any():
+        raise ValueError("expert_points: give rows at one hour of the day")
     points = np.full((3, len(rows), HORIZON_H), np.nan, np.float32)
     first = next((place for place, row in enumerate(rows) if there_are_experts(record, int(row))), len(rows))
     if first == len(rows):

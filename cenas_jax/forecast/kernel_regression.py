@@ -4,8 +4,8 @@ It is the mean of a Gaussian process with a linear and a squared-exponential ker
 chapter 2), given history, calendar and weather, and on demand the source forecast. Without that its errors differ from
 those of forecasters that rest on it, which makes it useful in a combination (`mixture`).
 
-`kernel_regression` is fitted on days and forecasts in milliseconds; `learning_forecasts` is what comes of fitting it
-again for every day, at the price of one fit.
+`kernel_regression` is fitted on days and forecasts in milliseconds; `learning_forecasts` learns from every outcome once
+it is known, at the price of one fit.
 """
 
 import functools
@@ -27,7 +27,7 @@ NEAR_H = 3
 MOST_STANDARD = 4.0
 """Standardised inputs are cut off here, so that no window is far from all others for one odd reading."""
 INVALID_NOISE = 1e6
-"""Variance of the noise of what is not known: it teaches nothing."""
+"""Variance of the noise of what is not known: it teaches next to nothing."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,15 @@ class KernelConfig:
 
 
 class Inputs(NamedTuple):
-    """What is the same for every hour ahead stands once: it is half of all, and memory sets the pace."""
+    """What is the same for every hour ahead stands once: it is half of all, and memory sets the pace.
 
-    of_window: Float[Array, "*days w"]
-    of_hour: Float[Array, "*days H f"]
+    Of one window; of several, their axis is first, but for `KernelState.inputs`. Weights are `[w]` and `[1, f]`.
+    """
+
+    of_window: Float[Array, "..."]
+    """`[w]`"""
+    of_hour: Float[Array, "..."]
+    """`[H, f]`"""
 
 
 class KernelState(NamedTuple):
@@ -119,24 +124,29 @@ def learning_forecasts(
     factor_g_per_kwh: tuple[float, ...] = (),
     config: KernelConfig = KernelConfig(),  # noqa: B008 (frozen)
 ) -> Float[Array, "n H"]:
-    """Point forecasts (g/kWh) issued at daily `rows`, in order, each from all outcomes of earlier `rows` that were
-    known then; NaN before place `first`. Lead day k (from 0) of an issue is known k + 1 days later.
+    """Point forecasts (g/kWh) issued at `rows`, in order, each from all outcomes of earlier `rows` that were known
+    then; NaN before place `first`, for rows without a week of history, and beyond the record's end. Lead day k (from 0)
+    of an issue is known k + 1 days later. `ValueError` without rows.
 
-    They are the means of one Gaussian process, whose inputs are scaled by the windows before place `first`, and whose
-    intercept is of the outcomes known there. One Cholesky factor serves all issues: with gram + noise = L L' and
-    z = L^-1 y, the mean at issue i given the outcomes up to m < i is the sum over j <= m of L_ij z_j.
+    They are the means of one Gaussian process, whose inputs are scaled by the windows before place `first` (give it
+    some tens of them: by one window alone no input varies, and none is used), and whose intercept is of the outcomes
+    known there. One Cholesky factor serves all issues: with gram + noise = L L' and z = L^-1 y, the mean at issue i
+    given the outcomes up to m < i is the sum over j <= m of L_ij z_j.
     """
+    if not len(rows):
+        raise ValueError("learning_forecasts: there is no issue hour")
+    rows = jnp.asarray(rows)
     days, place = _days(grid, rows, factor_g_per_kwh), jnp.arange(len(rows))
     inputs = _standard_days(days, *_scales(days, (place < first) & jnp.isfinite(days.level)))
-    delay = jnp.arange(HORIZON_H) // DAY_H + 1
-    intercept = _mean(days.target, days.valid & (place[:, None] <= first - delay[None]))
+    delay_h = DAY_H * (jnp.arange(HORIZON_H) // DAY_H + 1)
+    intercept = _mean(days.target, days.valid & (rows[:, None] + delay_h[None] <= rows[first]))
 
-    def of_hour(gram, residual, delay):
+    def of_hour(gram, residual, delay_h):
         factor = jnp.linalg.cholesky(gram)
-        known = place[None] <= place[:, None] - delay
+        known = rows[None] + delay_h <= rows[:, None]
         return jnp.where(known, factor, 0) @ jax.scipy.linalg.solve_triangular(factor, residual, lower=True)
 
-    found = _by_hour(of_hour, inputs, days, config, (days.target - intercept[None]).T, delay)
+    found = _by_hour(of_hour, inputs, days, config, (days.target - intercept[None]).T, delay_h)
     return jnp.where(place[:, None] >= first, jnp.exp(days.level[:, None] + intercept[None] + found.T), jnp.nan)
 
 

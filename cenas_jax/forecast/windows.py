@@ -1,7 +1,8 @@
 """Windows: what was known when a forecast was issued, and nothing else. The only way from a grid to a forecaster.
 
 `window_at` reads hourly values before the issue hour, and of the daily forecasts the one row that was published last;
-so a forecaster that is given a window cannot look ahead. What came later is read by `actual_at` alone.
+so a forecaster that is given a window cannot look ahead. What came later is read by `actual_at` alone; what learns from
+outcomes as they come (`mixture`, `conformal`, `kernel_regression.learning_forecasts`) masks them by their hour.
 """
 
 import functools

@@ -264,7 +264,7 @@ def _until(record: GridRecord, fitted: Fitted) -> int:
 
 def _forecasts(record: GridRecord, fitted: Fitted, grid: GridArrays, rows: np.ndarray) -> np.ndarray:
     """Quantiles `[n, H, Q]` issued at daily `rows`, in order: where there are experts, combined with theirs by the
-    outcomes since the fit and since `rows[0]`, which decides on which days the experts are fitted again, too."""
+    outcomes since the fit and since `rows[0]`; inputs of the experts are scaled by what is before it, too."""
     if not there_are_experts(record, int(rows[-1])):
         return _table(fitted.forecaster, fitted.state, grid, rows)
     issues = np.arange(rows[0], rows[-1] + 1, DAY_H, dtype=np.int32)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from small_grid import small_grid
 
 from cenas_jax.forecast.base import POINT, forecast_table
@@ -40,17 +41,31 @@ def test_they_are_two_kernel_regressions_and_the_source_forecast():
     np.testing.assert_array_equal(got[2, 2:], np.asarray(expected)[..., POINT])
 
 
-def test_rows_left_out_change_nothing():
+def test_rows_left_out_after_the_first_change_nothing():
     some = np.array([0, 2, 3, 6, 11])
     np.testing.assert_allclose(points(GRID, ROWS[some]), points(GRID)[:, some], rtol=1e-5)
 
 
 def test_nothing_that_comes_later_is_known():
-    intensity, generation = GRID.intensity_g_per_kwh.copy(), GRID.generation_mw.copy()
-    intensity[ROWS[LATER] :] *= 2
-    generation[ROWS[LATER] :] *= 3
-    later = points(replace(GRID, intensity_g_per_kwh=intensity, generation_mw=generation))
-    np.testing.assert_array_equal(later[:, : LATER + 1], points(GRID)[:, : LATER + 1])
+    """At another hour than midnight, and with later outcomes invalid."""
+    row, run = int(ROWS[LATER]) + 5, int(ROWS[LATER]) // 24 + 1
+    changed = {
+        name: getattr(GRID, name).copy()
+        for name in ("intensity_g_per_kwh", "generation_mw", "valid", "weather_runs", "source_forecast_mw")
+    }
+    changed["intensity_g_per_kwh"][row:] *= 2
+    changed["generation_mw"][row:] *= 3
+    changed["valid"][row::2] = False
+    changed["weather_runs"][run:] += 10
+    changed["source_forecast_mw"][run:, :, 0] *= 2
+    later, as_it_was = points(replace(GRID, **changed), ROWS + 5), points(GRID, ROWS + 5)
+    np.testing.assert_array_equal(later[:, : LATER + 1], as_it_was[:, : LATER + 1])
+    assert (later[:, LATER + 1 :] != as_it_was[:, LATER + 1 :]).all()
+
+
+def test_rows_are_at_one_hour_of_the_day():
+    with pytest.raises(ValueError, match="one hour of the day"):
+        points(GRID, ROWS + np.arange(len(ROWS), dtype=np.int32))
 
 
 def test_kernel_regression_learns_from_a_day_after_it_has_left_the_history():

@@ -68,7 +68,8 @@ def whole_grid():
     runs, sources = GRID.weather_runs.copy(), GRID.source_forecast_mw.copy()
     runs[20] = runs[21] + 1
     sources[:12] = sources[12:24] * np.linspace(0.5, 2, 12, dtype=np.float32)[:, None, None]
-    return replace(GRID, weather_runs=runs, source_forecast_mw=sources)
+    own = {"valid": GRID.valid.copy(), "intensity_g_per_kwh": GRID.intensity_g_per_kwh.copy()}
+    return replace(GRID, weather_runs=runs, source_forecast_mw=sources, **own)
 
 
 def slow_kernel(record, rows, scaled_by: int, ahead_h, source_forecast, config):
@@ -101,27 +102,29 @@ def test_equals_a_plain_solution_on_inputs_built_by_hand(ahead_h, source_forecas
 
 
 @pytest.mark.parametrize("source_forecast", (False, True))
-def test_learning_forecasts_are_fits_for_every_issue(source_forecast):
-    """Against a solution for each issue and hour on the outcomes that were over then, one of them invalid."""
+def test_learning_forecasts_learn_from_what_is_over(source_forecast):
+    """Against a solution for each issue and hour on the outcomes that were over then, one of them invalid, and one day
+    missing."""
     whole, first = whole_grid(), len(LEARNT) - 8
     factors = whole.factor_g_per_kwh if source_forecast else ()
     bad = int(LEARNT[first - 3]) + 30
     whole.valid[bad], whole.intensity_g_per_kwh[bad] = False, whole.intensity_g_per_kwh[bad - 24]
-    got = np.asarray(learning_forecasts(to_device(whole), LEARNT, first, factors, CONFIG))
+    rows = np.delete(LEARNT, first + 2)
+    got = np.asarray(learning_forecasts(to_device(whole), rows, first, factors, CONFIG))
     assert np.isnan(got[:first]).all() and np.isfinite(got[first:]).all()
     for ahead_h in (0, 23, 24, 30, 95):
-        kernel, level = slow_kernel(whole, LEARNT, first, ahead_h, source_forecast, CONFIG)
-        target = np.log(whole.intensity_g_per_kwh[LEARNT + ahead_h]) - level
-        for issue in range(first, len(LEARNT)):
-            over = whole.valid[LEARNT + ahead_h] & (LEARNT + 24 * (ahead_h // 24 + 1) <= LEARNT[issue])
-            mean = target[over & (LEARNT + 24 * (ahead_h // 24 + 1) <= LEARNT[first])].mean()
+        kernel, level = slow_kernel(whole, rows, first, ahead_h, source_forecast, CONFIG)
+        target = np.log(whole.intensity_g_per_kwh[rows + ahead_h]) - level
+        for issue in range(first, len(rows)):
+            over = whole.valid[rows + ahead_h] & (rows + 24 * (ahead_h // 24 + 1) <= rows[issue])
+            mean = target[over & (rows + 24 * (ahead_h // 24 + 1) <= rows[first])].mean()
             gram = kernel[over][:, over] + 0.3 * np.eye(over.sum())
             expected = level[issue] + mean + kernel[issue, over] @ np.linalg.solve(gram, target[over] - mean)
             np.testing.assert_allclose(got[issue, ahead_h], np.exp(expected), rtol=2e-4)
 
 
 def test_invalid_hours_are_not_learnt_from():
-    """The invalid hour's value is in no target, and with a dual weight of 0 its window is in no forecast."""
+    """With next to no dual weight its window is in no forecast."""
     row = int(np.flatnonzero(~GRID.valid)[0])
     _, state = forecasts(GRID)
     for hour in range(row % 24, 96, 24):
