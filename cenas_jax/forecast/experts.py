@@ -28,8 +28,8 @@ def expert_points(
     record: GridRecord, grid: GridArrays, rows: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, "experts n H"]:
     """Point forecasts (g/kWh) issued at daily `rows` of the record, which is `grid` on the device; NaN where there are
-    no experts. They are kernel regression without and with the source forecast, which learns of every outcome once it
-    is known, and the source forecast. `ValueError` for rows at different hours of the day.
+    no experts. They are kernel regression without and with the source forecast, both of which learn from every outcome
+    once it is known, and the source forecast. `ValueError` for rows at different hours of the day.
     """
     if ((rows - rows[:1]) % DAY_H).any():
         raise ValueError("expert_points: give rows at one hour of the day")

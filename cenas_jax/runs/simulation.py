@@ -116,13 +116,13 @@ def search_function(
 
 
 def cluster_params(inputs: Inputs) -> ClusterParams:
+    """Of any policy; `screens_on` is for who knows which, by `screens_every_hour`."""
     return ClusterParams(
         intensity_g_per_kwh=jnp.asarray(inputs.intensity_g_per_kwh),
         forecast_g_per_kwh=jnp.asarray(inputs.forecast_g_per_kwh),
         power=jax.tree.map(jnp.float32, inputs.power.params()),
         budget=jax.tree.map(jnp.float32, inputs.budget.params()),
         charge_initial_design=jnp.asarray(inputs.power.charge_initial_design),
-        screens_on=jnp.asarray(False),
     )
 
 
