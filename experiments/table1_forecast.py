@@ -40,7 +40,7 @@ from cenas_jax.forecast.base import POINT, forecast_table
 from cenas_jax.forecast.baselines import repeat_last, ridge, seasonal_average, source_forecast
 from cenas_jax.forecast.boosted_trees import BoostedTreesConfig, boosted_table, boosted_trees
 from cenas_jax.forecast.conformal import adapt, calibrate
-from cenas_jax.forecast.experts import expert_points
+from cenas_jax.forecast.experts import learn_experts
 from cenas_jax.forecast.grid import GRIDS, GridRecord, load_grid
 from cenas_jax.forecast.metrics import coverage_by_day, decision_regret, mape_by_day, quantile_loss
 from cenas_jax.forecast.mixture import combine
@@ -155,7 +155,7 @@ def transformer(split: Split) -> dict[str, dict]:
     first = fit(jax.random.key(0), split.record, split.learn[1], config, validation_rows=split.validation)
     fit_s = time.perf_counter() - start
     before = table_of(first, split, split.validation)
-    others = expert_points(split.record, split.grid, np.concatenate([split.validation, split.test]))
+    others, _ = learn_experts(split.record, split.grid, np.concatenate([split.validation, split.test]))
     alone, combined = [], []
     for seed in SEEDS:
         final = fit(jax.random.key(seed), split.record, split.refit[1], config, steps=first.info["steps"])
@@ -174,7 +174,7 @@ def with_others(before, after, others, split: Split):
     actual, valid = (
         jnp.concatenate(parts) for parts in zip(split.actual(split.validation), split.actual(split.test), strict=True)
     )
-    table = combine(jnp.concatenate([before, after]), jnp.asarray(others), actual, valid)
+    table, _ = combine(jnp.concatenate([before, after]), jnp.asarray(others), actual, valid)
     return table[: len(before)], table[len(before) :]
 
 

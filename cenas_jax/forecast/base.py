@@ -47,8 +47,13 @@ def forecast_table(
     Compiled: once for a forecaster, a grid's shape and any number of rows up to `batch`, as rows are padded to whole
     batches.
     """
-    padded = np.pad(np.asarray(rows, np.int32), (0, -len(rows) % batch), mode="edge" if len(rows) else "constant")
-    return _table(forecaster, state, grid, padded, batch, run_delay_h)[: len(rows)]
+    return _table(forecaster, state, grid, padded(rows, batch), batch, run_delay_h)[: len(rows)]
+
+
+def padded(rows: Int[Array | np.ndarray, " n"], batch: int) -> Int[np.ndarray, " m"]:
+    """The rows and the last of them again, up to whole batches, for few compilations; 0 where there is none."""
+    rows = np.asarray(rows, np.int32)
+    return np.pad(rows, (0, -len(rows) % batch), mode="edge" if len(rows) else "constant")
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))

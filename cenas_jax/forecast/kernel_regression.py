@@ -1,11 +1,12 @@
 """Kernel ridge regression of log intensity, one an hour ahead: days like this one, rather than a trained network.
 
 It is the mean of a Gaussian process with a linear and a squared-exponential kernel (Rasmussen and Williams 2006,
-chapter 2), given history, calendar and weather, and on demand the source forecast. Without that its errors differ from
-those of forecasters that rest on it, which makes it useful in a combination (`mixture`).
+chapter 2). There are two of them on the same days: one is given history, calendar and weather, the other the source
+forecast, too. Errors of the first differ from those of forecasters that rest on it, which makes it useful in a
+combination (`mixture`).
 
-`kernel_regression` is fitted on days and forecasts in milliseconds; `learning_forecasts` learns from every outcome once
-it is known, at the price of one fit.
+`learn` forecasts at many issues, each from every outcome known by then, at the price of one fit; `predict` goes on from
+the state of the last of them, in milliseconds.
 """
 
 import functools
@@ -17,7 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from cenas_jax.forecast.base import Forecaster, as_quantiles
 from cenas_jax.forecast.baselines import mixed_intensity
 from cenas_jax.forecast.features import calendar, every_day
 from cenas_jax.forecast.grid import DAY_H, LOWEST_G_PER_KWH
@@ -54,100 +54,97 @@ class KernelConfig:
 class Inputs(NamedTuple):
     """What is the same for every hour ahead stands once: it is half of all, and memory sets the pace.
 
-    Of one window; of several, their axis is first, but for `KernelState.inputs`. Weights are `[w]` and `[1, f]`.
+    Of one window; of several, their axis is first, but for `KernelState.inputs`. Weights are `[w]`, `[1, f]`, `[1, g]`.
     """
 
     of_window: Float[Array, "..."]
     """`[w]`"""
     of_hour: Float[Array, "..."]
     """`[H, f]`"""
+    of_source: Float[Array, "..."]
+    """`[H, g]`, which the second regression alone reads."""
 
 
 class KernelState(NamedTuple):
+    """What n windows teach, as of the last of them."""
+
     mean: Inputs
     scale: Inputs
     """Weight over standard deviation; 0 where an input was constant."""
     inputs: Inputs
-    """Standardised and weighted, of the n windows learnt from; their axis is last: `[w, n]` and `[H, f, n]`."""
-    squared: Float[Array, "H n"]
-    """Their squared norms."""
-    dual: Float[Array, "H n"]
+    """Standardised and weighted, of the n windows; their axis is last: `[w, n]`, `[H, f, n]`, `[H, g, n]`."""
+    squared: Float[Array, "2 H n"]
+    """Their squared norms, to either regression."""
+    dual: Float[Array, "2 H n"]
+    """0 where the outcome was not known yet."""
     intercept: Float[Array, " H"]
 
 
-@functools.lru_cache
-def kernel_regression(
-    config: KernelConfig = KernelConfig(),  # noqa: B008 (frozen)
-    factor_g_per_kwh: tuple[float, ...] = (),
-) -> Forecaster:
-    """A point forecaster; issue hours to learn from should be of the same hour of the day as the forecasts asked for.
-
-    Unknown weather and source forecasts count as average. Invalid hours are not learnt from, nor rows without a week of
-    history. Takes memory for all windows learnt from, so give it daily ones. `ValueError` without any.
-
-    Args:
-        factor_g_per_kwh: emission factors by which the source forecast is mixed; empty: it is not read.
-    """
-
-    def fit(key, grid: GridArrays, rows) -> KernelState:
-        if not rows.size:
-            raise ValueError("kernel_regression: there is no issue hour to learn from")
-        days = _days(grid, rows, factor_g_per_kwh)
-        mean, scale = _scales(days, jnp.isfinite(days.level))
-        inputs = _standard_days(days, mean, scale)
-        intercept = _mean(days.target, days.valid)
-
-        def dual(gram, residual):
-            return jax.scipy.linalg.solve(gram, residual, assume_a="pos")
-
-        solved = _by_hour(dual, inputs, days, config, (days.target - intercept[None]).T)
-        inputs = jax.tree.map(lambda values: jnp.moveaxis(values, 0, -1), inputs)
-        return KernelState(mean, scale, inputs, _squared(inputs), solved, intercept)
-
-    def predict(state: KernelState, window: Window):
-        raw, weight, level = _inputs(window, factor_g_per_kwh)
-        inputs = _standard(raw, state.mean, state.scale, weight)
-        by_hour = jnp.einsum("hf,hfn->hn", inputs.of_hour, state.inputs.of_hour)
-        product = (inputs.of_window @ state.inputs.of_window)[None] + by_hour
-        squared = (inputs.of_window**2).sum() + (inputs.of_hour**2).sum(axis=1, keepdims=True)
-        similar = _kernel(product, squared + state.squared, weight, config)
-        return as_quantiles(jnp.exp(level + state.intercept + (similar * state.dual).sum(axis=1)))
-
-    return Forecaster(jax.jit(fit), predict)
-
-
 @functools.partial(jax.jit, static_argnames=("factor_g_per_kwh", "config"))
-def learning_forecasts(
+def learn(
     grid: GridArrays,
     rows: Int[Array | np.ndarray, " n"],
     first: Int[Array, ""] | int,
-    factor_g_per_kwh: tuple[float, ...] = (),
+    factor_g_per_kwh: tuple[float, ...],
     config: KernelConfig = KernelConfig(),  # noqa: B008 (frozen)
-) -> Float[Array, "n H"]:
-    """Point forecasts (g/kWh) issued at `rows`, in order, each from all outcomes of earlier `rows` that were known
-    then; NaN before place `first`, for rows without a week of history, and beyond the record's end. Lead day k (from 0)
-    of an issue is known k + 1 days later. `ValueError` without rows.
+) -> tuple[Float[Array, "2 n H"], KernelState]:
+    """Point forecasts (g/kWh) of both regressions issued at `rows`, in order, each from all outcomes of earlier `rows`
+    that were known then, and the state of the last; forecasts are NaN before place `first`, for rows without a week of
+    history, and beyond the record's end. Lead day k (from 0) of an issue is known k + 1 days later. `ValueError`
+    without rows.
 
     They are the means of one Gaussian process, whose inputs are scaled by the windows before place `first` (give it
     some tens of them: by one window alone no input varies, and none is used), and whose intercept is of the outcomes
     known there. One Cholesky factor serves all issues: with gram + noise = L L' and z = L^-1 y, the mean at issue i
-    given the outcomes up to m < i is the sum over j <= m of L_ij z_j.
+    given the outcomes up to m < i is the sum over j <= m of L_ij z_j. Unknown weather and source forecasts count as
+    average. Invalid hours are not learnt from, nor rows without a week of history.
+
+    Args:
+        rows: at one hour of the day; the last may be repeated, to compile once for several numbers of days.
+        factor_g_per_kwh: emission factors by which the source forecast is mixed.
     """
     if not len(rows):
-        raise ValueError("learning_forecasts: there is no issue hour")
+        raise ValueError("kernel_regression.learn: there is no issue hour")
     rows = jnp.asarray(rows)
     days, place = _days(grid, rows, factor_g_per_kwh), jnp.arange(len(rows))
-    inputs = _standard_days(days, *_scales(days, (place < first) & jnp.isfinite(days.level)))
+    mean, scale = _scales(days, (place < first) & jnp.isfinite(days.level))
+    inputs = _standard_days(days, mean, scale)
     delay_h = DAY_H * (jnp.arange(HORIZON_H) // DAY_H + 1)
     intercept = _mean(days.target, days.valid & (rows[:, None] + delay_h[None] <= rows[first]))
 
     def of_hour(gram, residual, delay_h):
         factor = jnp.linalg.cholesky(gram)
         known = rows[None] + delay_h <= rows[:, None]
-        return jnp.where(known, factor, 0) @ jax.scipy.linalg.solve_triangular(factor, residual, lower=True)
+        whitened = jax.scipy.linalg.solve_triangular(factor, residual, lower=True)
+        over = jnp.where(known[-1], whitened, 0)
+        dual = jax.scipy.linalg.solve_triangular(factor, over, lower=True, trans=1)
+        return jnp.where(known, factor, 0) @ whitened, dual
 
-    found = _by_hour(of_hour, inputs, days, config, (days.target - intercept[None]).T, delay_h)
-    return jnp.where(place[:, None] >= first, jnp.exp(days.level[:, None] + intercept[None] + found.T), jnp.nan)
+    found, dual = _by_hour(of_hour, inputs, days, config, (days.target - intercept[None]).T, delay_h)
+    log_points = days.level[None, :, None] + intercept[None, None] + found.transpose(1, 2, 0)
+    points = jnp.where(place[None, :, None] >= first, jnp.exp(log_points), jnp.nan)
+    inputs = jax.tree.map(lambda values: jnp.moveaxis(values, 0, -1), inputs)
+    return points, KernelState(mean, scale, inputs, _squared(inputs), dual.swapaxes(0, 1), intercept)
+
+
+@functools.partial(jax.jit, static_argnames=("factor_g_per_kwh", "config"))
+def predict(
+    state: KernelState,
+    window: Window,
+    factor_g_per_kwh: tuple[float, ...],
+    config: KernelConfig = KernelConfig(),  # noqa: B008 (frozen)
+) -> Float[Array, "2 H"]:
+    """Both point forecasts (g/kWh) for a window, best at the hour of the day that was learnt; factors and config are
+    those of `learn`. At the last row learnt they are the last of its forecasts."""
+    raw, weight, level = _inputs(window, factor_g_per_kwh)
+    inputs = _standard(raw, state.mean, state.scale, weight)
+    of_hour, of_source = (
+        jnp.einsum("hf,hfn->hn", ours, theirs) for ours, theirs in zip(inputs[1:], state.inputs[1:], strict=True)
+    )
+    product = _both((inputs.of_window @ state.inputs.of_window)[None] + of_hour, of_source)
+    squared = _squared(jax.tree.map(lambda values: values[..., None], inputs))
+    similar = _kernels(product, squared + state.squared, weight, config)
+    return jnp.exp(level + state.intercept[None] + (similar * state.dual).sum(axis=2))
 
 
 class _Days(NamedTuple):
@@ -206,35 +203,43 @@ def _standard_days(days: _Days, mean: Inputs, scale: Inputs) -> Inputs:
 
 
 def _by_hour(function, inputs: Inputs, days: _Days, config: KernelConfig, residual: Float[Array, "H n"], *more):
-    """`function(gram + noise, residual, *more)` for each hour ahead."""
+    """`function(gram + noise, residual, *more)` for each hour ahead and regression: values `[H, 2, ...]`."""
     shared = inputs.of_window @ inputs.of_window.T
 
     def of_hour(given):
-        of_hour, valid, residual, *more = given
-        product = shared + of_hour @ of_hour.T
-        squared = jnp.diagonal(product)
+        of_hour, of_source, valid, residual, *more = given
+        product = _both(shared + of_hour @ of_hour.T, of_source @ of_source.T)
+        squared = jnp.diagonal(product, axis1=1, axis2=2)
         noise = jnp.where(valid, config.penalty, INVALID_NOISE)
-        gram = _kernel(product, squared[:, None] + squared[None], days.weight, config) + jnp.diag(noise)
-        return function(gram, jnp.where(valid, residual, 0), *more)
+        gram = _kernels(product, squared[:, :, None] + squared[:, None], days.weight, config) + jnp.diag(noise)[None]
+        return jax.vmap(lambda gram: function(gram, jnp.where(valid, residual, 0), *more))(gram)
 
-    return jax.lax.map(of_hour, (inputs.of_hour.swapaxes(0, 1), days.valid.T, residual, *more))
-
-
-def _squared(inputs: Inputs) -> Float[Array, "H n"]:
-    return (inputs.of_window**2).sum(axis=0)[None] + (inputs.of_hour**2).sum(axis=1)
+    by_hour = inputs.of_hour.swapaxes(0, 1), inputs.of_source.swapaxes(0, 1), days.valid.T
+    return jax.lax.map(of_hour, (*by_hour, residual, *more))
 
 
-def _kernel(product: Float[Array, "*n m"], squared: Float[Array, "*n m"], weight: Inputs, config: KernelConfig):
+def _both(without: Float[Array, "*n"], of_source: Float[Array, "*n"]) -> Float[Array, "2 *n"]:
+    """A sum over the inputs of the first regression, and over those of the second."""
+    return jnp.stack([without, without + of_source])
+
+
+def _squared(inputs: Inputs) -> Float[Array, "2 H n"]:
+    """Squared norms of windows whose axis is last."""
+    of_window, of_hour, of_source = ((values**2).sum(axis=-2) for values in inputs)
+    return _both(of_window[None] + of_hour, of_source)
+
+
+def _kernels(product: Float[Array, "2 *n m"], squared: Float[Array, "2 *n m"], weight: Inputs, config: KernelConfig):
     """From products of standardised inputs, and sums of their squared norms."""
-    weights = jnp.concatenate([weight.of_window, weight.of_hour[0]])
-    typical = 2 * (weights**2).sum() * config.length**2
+    of_window, of_hour, of_source = (jnp.array([(part**2).sum(), part.size]) for part in weight)
+    typical, size = _both(of_window + of_hour, of_source).T[..., None, None]
     distance = jnp.maximum(squared - 2 * product, 0)
-    return jnp.exp(-distance / typical) + config.linear * product / len(weights)
+    return jnp.exp(-distance / (2 * typical * config.length**2)) + config.linear * product / size
 
 
 def _inputs(window: Window, factor_g_per_kwh: tuple[float, ...]):
-    """`(inputs, weight, level)`: of the window and of its hours ahead (NaN where unknown), how much each tells two
-    windows apart (`[w]` and `[1, f]`), and the mean log intensity (ln g/kWh)."""
+    """`(inputs, weight, level)`: inputs (NaN where unknown), how much each tells two windows apart, and the mean log
+    intensity (ln g/kWh)."""
     past, weather = window.history, window.future.weather
     log_intensity = jnp.log(past.intensity_g_per_kwh)
     level = log_intensity.mean()
@@ -257,12 +262,11 @@ def _inputs(window: Window, factor_g_per_kwh: tuple[float, ...]):
         (_around(weather), 1.5),
         (calendar(window.hour + jnp.arange(HORIZON_H))[:, 4:], 1.0),
     ]
-    if factor_g_per_kwh:
-        foreseen = jnp.maximum(window.future.source_forecast_mw, 0)
-        mixed = mixed_intensity(foreseen, factor_g_per_kwh)[:, None]
-        relative = jnp.log(jnp.maximum(mixed, LOWEST_G_PER_KWH)) - level
-        shares = foreseen / jnp.maximum(foreseen.sum(axis=1, keepdims=True), 1.0)
-        of_hour += [(relative, 5.0), (_of_the_day(relative), 2.0), (_around(relative), 2.0), (shares, 1.5)]
+    foreseen = jnp.maximum(window.future.source_forecast_mw, 0)
+    mixed = mixed_intensity(foreseen, factor_g_per_kwh)[:, None]
+    relative = jnp.log(jnp.maximum(mixed, LOWEST_G_PER_KWH)) - level
+    shares = foreseen / jnp.maximum(foreseen.sum(axis=1, keepdims=True), 1.0)
+    of_source = [(relative, 5.0), (_of_the_day(relative), 2.0), (_around(relative), 2.0), (shares, 1.5)]
 
     def joined(columns):
         return (
@@ -270,8 +274,8 @@ def _inputs(window: Window, factor_g_per_kwh: tuple[float, ...]):
             jnp.concatenate([jnp.full(values.shape[-1], weight) for values, weight in columns]),
         )
 
-    (window_inputs, window_weight), (hour_inputs, hour_weight) = joined(of_window), joined(of_hour)
-    return Inputs(window_inputs, hour_inputs), Inputs(window_weight, hour_weight[None]), level
+    inputs, weights = zip(*map(joined, (of_window, of_hour, of_source)), strict=True)
+    return Inputs(*inputs), Inputs(weights[0], *(weight[None] for weight in weights[1:])), level
 
 
 def _of_the_day(values: Float[Array, "H c"]) -> Float[Array, "H c"]:

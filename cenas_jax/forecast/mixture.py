@@ -133,9 +133,10 @@ def combine(
     config: MixtureConfig = MixtureConfig(),  # noqa: B008 (frozen)
     *,
     every_h: int = DAY_H,
-) -> Float[Array, "n H Q"]:
+) -> tuple[Float[Array, "n H Q"], MixtureState]:
     """The table (g/kWh), issue by issue moved to the mixture of its median and of the `others`' point forecasts (NaN:
-    none), by the outcomes that were known when the forecast was issued. All quantiles move by the median's factor.
+    none), by the outcomes that were known when the forecast was issued, and the states `[n, ...]` that say so. All
+    quantiles move by the median's factor.
 
     Issues are in order and `every_h` hours apart, or more. The outcome of lead day k (from 0) of issue i is known at
     issue i + ceil(24 (k + 1) / every_h). Outcomes that are not valid are never seen; NaN stays NaN.
@@ -155,8 +156,8 @@ def combine(
         state = observe(state, *then, known, config, every_h=every_h)
         mixed = mix(state, experts[:, number], config)
         factor = jnp.exp(corrected(state, mixed, config) - experts[0, number])
-        return (state, mixtures.at[number].set(mixed)), factor
+        return (state, mixtures.at[number].set(mixed)), (factor, state)
 
     first = start(len(experts), table.shape[1]), jnp.full(table.shape[:2], jnp.nan)
-    _, factor = jax.lax.scan(issue, first, jnp.arange(table.shape[0]))
-    return table * factor[..., None]
+    _, (factor, states) = jax.lax.scan(issue, first, jnp.arange(table.shape[0]))
+    return table * factor[..., None], states

@@ -12,13 +12,13 @@ import numpy as np
 from cenas_jax.carbon import load_trace
 from cenas_jax.carbon.trace import HOUR, hour_text
 from cenas_jax.config import RecordOptions, data_folder, trace_name
+from cenas_jax.forecast import combined
 from cenas_jax.forecast.base import POINT, QUANTILES, Forecaster, forecast_table
 from cenas_jax.forecast.baselines import repeat_last, seasonal_average
 from cenas_jax.forecast.conformal import FEWEST_ISSUES, adapt, apply_margins, calibrate
-from cenas_jax.forecast.experts import expert_points, there_are_experts
+from cenas_jax.forecast.experts import there_are_experts
 from cenas_jax.forecast.grid import DAY_H, GridRecord, from_trace, load_grid
 from cenas_jax.forecast.metrics import coverage_by_day, decision_regret, mape_by_day, quantile_loss
-from cenas_jax.forecast.mixture import combine
 from cenas_jax.forecast.windows import HISTORY_H, HORIZON_H, GridArrays, actual_at, issue_rows, to_device
 from cenas_jax.runs.folder import check_checkpoints
 from cenas_jax.training.forecaster import FitConfig, FitInfo, Fitted, fine_tuning, fit, history_only
@@ -267,13 +267,9 @@ def _forecasts(record: GridRecord, fitted: Fitted, grid: GridArrays, rows: np.nd
     outcomes since the fit and since `rows[0]`; inputs of the experts are scaled by what is before it, too."""
     if not there_are_experts(record, int(rows[-1])):
         return _table(fitted.forecaster, fitted.state, grid, rows)
-    issues = np.arange(rows[0], rows[-1] + 1, DAY_H, dtype=np.int32)
-    actual, valid = _actual(grid, issues)
-    valid = valid & (issues >= _until(record, fitted))[:, None]  # errors on what was learnt from say nothing
-    alone, points = _table(fitted.forecaster, fitted.state, grid, issues), expert_points(record, grid, issues)
-    combined = np.asarray(combine(alone, points, actual, valid))
-    there = np.asarray(np.isfinite(points).any(axis=(0, 2))).reshape(-1, 1, 1)
-    return np.where(there, combined, alone)[(rows - rows[0]) // DAY_H]
+    issues, until = np.arange(rows[0], rows[-1] + 1, DAY_H, dtype=np.int32), _until(record, fitted)
+    found, _ = combined.learn(fitted.forecaster, fitted.state, record, grid, issues, unseen_from=until)
+    return found[(rows - rows[0]) // DAY_H]
 
 
 def _table(forecaster: Forecaster, state, grid: GridArrays, rows: np.ndarray) -> np.ndarray:

@@ -1,13 +1,16 @@
 """What `cenas forecast` says of a grid with sources: combined forecasts, by outcomes that were known at the time."""
 
+import functools
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 from small_grid import small_grid
 
+from cenas_jax.forecast import combined
 from cenas_jax.forecast.baselines import repeat_last
-from cenas_jax.forecast.windows import to_device
+from cenas_jax.forecast.windows import to_device, window_at
 from cenas_jax.runs.forecasting import _forecasts, evaluate_forecaster, predict_hours
 from cenas_jax.training.forecaster import FitConfig, Fitted
 
@@ -36,11 +39,11 @@ def changed(rows):
 
 def test_a_forecast_rests_on_others_and_on_past_outcomes_alone():
     yesterday = np.tile(GRID.intensity_g_per_kwh[ISSUE - 24 : ISSUE], 4)
-    combined = predicted(GRID)
-    assert (np.abs(combined[:, 2] / yesterday - 1) > 1e-3).mean() > 0.9
-    np.testing.assert_array_equal(predicted(changed(slice(ISSUE, None))), combined)
+    found = predicted(GRID)
+    assert (np.abs(found[:, 2] / yesterday - 1) > 1e-3).mean() > 0.9
+    np.testing.assert_array_equal(predicted(changed(slice(ISSUE, None))), found)
     # 10 days ago: in no history of this forecast, but an outcome of earlier ones.
-    assert (predicted(changed(slice(ISSUE - 240, ISSUE - 216)))[:, 2] != combined[:, 2]).all()
+    assert (predicted(changed(slice(ISSUE - 240, ISSUE - 216)))[:, 2] != found[:, 2]).all()
 
 
 def test_too_little_to_learn_from_leaves_the_forecaster_alone():
@@ -58,9 +61,27 @@ def test_issues_before_the_first_expert_are_the_forecasters_own():
     assert (np.abs(together[4:, :, 2] / yesterday[4:] - 1) > 1e-3).mean() > 0.9
 
 
+def test_what_is_learnt_forecasts_the_last_issue_and_hours_after_it():
+    main, grid, rows = repeat_last(24), to_device(GRID), np.arange(80, 113, dtype=np.int32) * 24
+    factors = GRID.factor_g_per_kwh
+    table, state = combined.learn(main, (), GRID, grid, rows, unseen_from=UNTIL)
+    predict = jax.jit(functools.partial(combined.predict, main, factors))
+    np.testing.assert_allclose(predict(state, window_at(grid, rows[-1])), table[-1], rtol=1e-5)
+    np.testing.assert_array_equal(table, _forecasts(GRID, fitted(UNTIL), grid, rows))
+    for row in range(rows[-1] + 1, rows[-1] + 24):
+        later = np.asarray(predict(state, window_at(grid, row)))
+        assert np.isfinite(later).all() and (np.diff(later) >= 0).all()
+    assert predict._cache_size() == 1
+
+
+def test_a_combination_takes_experts():
+    with pytest.raises(ValueError, match=r"combined.learn: .* small has 3 sources, or fewer than 60 days"):
+        combined.learn(repeat_last(24), (), GRID, to_device(GRID), np.array([69 * 24], np.int32))
+
+
 @pytest.mark.slow
 def test_the_combination_beats_its_parts():
     scores = evaluate_forecaster(GRID, fitted(UNTIL), start=time_of(UNTIL), end=None)["scores"]
-    combined, alone = (scores[name]["mape_by_day_percent"] for name in ("forecaster", "repeat yesterday"))
-    assert all(ours < theirs for ours, theirs in zip(combined, alone, strict=True))
+    together, alone = (scores[name]["mape_by_day_percent"] for name in ("forecaster", "repeat yesterday"))
+    assert all(ours < theirs for ours, theirs in zip(together, alone, strict=True))
     assert scores["forecaster"]["coverage_90_by_day_percent"][0] == pytest.approx(90, abs=8)

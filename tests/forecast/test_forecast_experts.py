@@ -8,9 +8,16 @@ from small_grid import small_grid
 
 from cenas_jax.forecast.base import POINT, forecast_table
 from cenas_jax.forecast.baselines import source_forecast
-from cenas_jax.forecast.experts import FEWEST_DAYS, expert_points, known_issues, there_are_experts
-from cenas_jax.forecast.kernel_regression import learning_forecasts
-from cenas_jax.forecast.windows import to_device
+from cenas_jax.forecast.experts import (
+    DAYS_BATCH,
+    FEWEST_DAYS,
+    expert_forecasts,
+    known_issues,
+    learn_experts,
+    there_are_experts,
+)
+from cenas_jax.forecast.kernel_regression import learn
+from cenas_jax.forecast.windows import to_device, window_at
 
 GRID = small_grid(days=120)
 FIRST = (7 + 4 + FEWEST_DAYS - 1) * 24  # a week of history, four days ahead: the issue at which enough days are over
@@ -19,7 +26,7 @@ LATER = 8  # a place in ROWS
 
 
 def points(record, rows=ROWS):
-    return expert_points(record, to_device(record), rows)
+    return learn_experts(record, to_device(record), rows)[0]
 
 
 def test_known_issues_are_over_and_had_a_week_of_history():
@@ -34,11 +41,26 @@ def test_they_are_two_kernel_regressions_and_the_source_forecast():
     got, grid = points(GRID), to_device(GRID)
     assert np.isnan(got[:, :2]).all() and np.isfinite(got[:, 2:]).all()
     days = np.arange(known_issues(FIRST)[0], ROWS[-1] + 1, 24, dtype=np.int32)
-    for own, factors in enumerate(((), GRID.factor_g_per_kwh)):
-        expected = learning_forecasts(grid, days, len(days) - len(ROWS) + 2, factors)
-        np.testing.assert_array_equal(got[own, 2:], np.asarray(expected)[-len(ROWS) + 2 :])
+    expected, _ = learn(grid, days, len(days) - len(ROWS) + 2, GRID.factor_g_per_kwh)
+    np.testing.assert_allclose(got[:2, 2:], np.asarray(expected)[:, -len(ROWS) + 2 :], rtol=1e-5)
     expected = forecast_table(source_forecast(GRID.factor_g_per_kwh), (), grid, ROWS[2:])
     np.testing.assert_array_equal(got[2, 2:], np.asarray(expected)[..., POINT])
+
+
+def test_what_is_learnt_forecasts_the_last_issue():
+    grid, factors = to_device(GRID), GRID.factor_g_per_kwh
+    got, state = learn_experts(GRID, grid, ROWS)
+    again = expert_forecasts(state, window_at(grid, ROWS[-1]), factors)
+    np.testing.assert_allclose(again, got[:, -1], rtol=1e-5)
+
+
+def test_some_days_more_compile_nothing():
+    days = np.arange(known_issues(FIRST)[0], ROWS[-1] + 1, 24)
+    assert len(days) % DAYS_BATCH > 2
+    points(GRID)
+    compiled = learn._cache_size()
+    points(GRID, ROWS[:-2])
+    assert learn._cache_size() == compiled
 
 
 def test_rows_left_out_after_the_first_change_nothing():
@@ -80,3 +102,4 @@ def test_there_are_none_without_sources_or_days():
     assert there_are_experts(GRID, FIRST) and not there_are_experts(GRID, FIRST - 24)
     alone = replace(GRID, sources=(), factor_g_per_kwh=())
     assert not there_are_experts(alone, FIRST) and np.isnan(points(alone)).all()
+    assert learn_experts(alone, to_device(alone), ROWS)[1] is None

@@ -1,32 +1,26 @@
 """Kernel regression: against a plain NumPy solution, and on grids where much is unknown."""
 
+import itertools
 from dataclasses import replace
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from small_grid import small_grid
 
 from cenas_jax.carbon.trace import IntensityTrace
-from cenas_jax.forecast.base import POINT, QUANTILES, forecast_table
 from cenas_jax.forecast.grid import from_trace
-from cenas_jax.forecast.kernel_regression import KernelConfig, kernel_regression, learning_forecasts
+from cenas_jax.forecast.kernel_regression import KernelConfig, learn, predict
 from cenas_jax.forecast.windows import issue_rows, to_device, window_at
 
-KEY = jax.random.key(0)
 GRID = small_grid()
 LEARNT = issue_rows(GRID, GRID.start, GRID.start + np.timedelta64(34 * 24, "h"))
-LATER = LEARNT[-1] + 24 * np.arange(1, 4, dtype=np.int32)
 
 
-def forecasts(record, learnt=LEARNT, rows=LATER, config=KernelConfig(), factors=()):  # noqa: B008 (frozen)
-    grid, forecaster = to_device(record), kernel_regression(config, factors)
-    state = forecaster.fit(KEY, grid, learnt)
-    table = np.asarray(forecast_table(forecaster, state, grid, rows))
-    assert table.shape == (len(rows), 96, len(QUANTILES)) and np.isfinite(table).all()
-    np.testing.assert_array_equal(table, np.repeat(table[..., :1], len(QUANTILES), axis=2))
-    return table[..., POINT], state
+FIRST = len(LEARNT) - 8
+
+
+def forecasts(record, rows=LEARNT, first=FIRST):
+    return np.asarray(learn(to_device(record), rows, first, record.factor_g_per_kwh)[0])
 
 
 def slow_inputs(record, row, ahead_h, source_forecast):
@@ -88,79 +82,77 @@ def slow_kernel(record, rows, scaled_by: int, ahead_h, source_forecast, config):
 CONFIG = KernelConfig(penalty=0.3, linear=0.5, length=0.8)
 
 
-@pytest.mark.parametrize("source_forecast", (False, True))
-@pytest.mark.parametrize("ahead_h", (1, 30, 95))
-def test_equals_a_plain_solution_on_inputs_built_by_hand(ahead_h, source_forecast):
-    whole, days = whole_grid(), len(LEARNT)
-    got, _ = forecasts(whole, config=CONFIG, factors=whole.factor_g_per_kwh if source_forecast else ())
-    kernel, level = slow_kernel(whole, (*LEARNT, *LATER), days, ahead_h, source_forecast, CONFIG)
-    assert whole.valid[LEARNT + ahead_h].all()
-    target = np.log(whole.intensity_g_per_kwh[LEARNT + ahead_h]) - level[:days]
-    dual = np.linalg.solve(kernel[:days, :days] + 0.3 * np.eye(days), target - target.mean())
-    expected = level[days:] + target.mean() + kernel[days:, :days] @ dual
-    np.testing.assert_allclose(got[:, ahead_h], np.exp(expected), rtol=2e-4)
-
-
-@pytest.mark.parametrize("source_forecast", (False, True))
-def test_learning_forecasts_learn_from_what_is_over(source_forecast):
+def test_forecasts_rest_on_what_is_over():
     """Against a solution for each issue and hour on the outcomes that were over then, one of them invalid, and one day
-    missing."""
-    whole, first = whole_grid(), len(LEARNT) - 8
-    factors = whole.factor_g_per_kwh if source_forecast else ()
-    bad = int(LEARNT[first - 3]) + 30
+    missing. The state of the last forecasts the same, and other windows by what was over there."""
+    whole, factors = whole_grid(), GRID.factor_g_per_kwh
+    bad = int(LEARNT[FIRST - 3]) + 30
     whole.valid[bad], whole.intensity_g_per_kwh[bad] = False, whole.intensity_g_per_kwh[bad - 24]
-    rows = np.delete(LEARNT, first + 2)
-    got = np.asarray(learning_forecasts(to_device(whole), rows, first, factors, CONFIG))
-    assert np.isnan(got[:first]).all() and np.isfinite(got[first:]).all()
-    for ahead_h in (0, 23, 24, 30, 95):
-        kernel, level = slow_kernel(whole, rows, first, ahead_h, source_forecast, CONFIG)
+    rows, grid = np.delete(LEARNT, FIRST + 2), to_device(whole)
+    learnt, later = rows[:-2], rows[-2:]
+    got, state = learn(grid, learnt, FIRST, factors, CONFIG)
+    assert np.isnan(got[:, :FIRST]).all() and np.isfinite(got[:, FIRST:]).all()
+    after = [predict(state, window_at(grid, row), factors, CONFIG) for row in (learnt[-1], *later)]
+    np.testing.assert_allclose(after[0], got[:, -1], rtol=1e-5)
+    got = np.concatenate([got, np.stack(after[1:], axis=1)], axis=1)
+    for source_forecast, ahead_h in itertools.product((0, 1), (0, 23, 24, 30, 95)):
+        kernel, level = slow_kernel(whole, rows, FIRST, ahead_h, bool(source_forecast), CONFIG)
         target = np.log(whole.intensity_g_per_kwh[rows + ahead_h]) - level
-        for issue in range(first, len(rows)):
-            over = whole.valid[rows + ahead_h] & (rows + 24 * (ahead_h // 24 + 1) <= rows[issue])
-            mean = target[over & (rows + 24 * (ahead_h // 24 + 1) <= rows[first])].mean()
+        known_h, valid = rows + 24 * (ahead_h // 24 + 1), whole.valid[rows + ahead_h]
+        mean = target[valid & (known_h <= rows[FIRST])].mean()
+        for issue in range(FIRST, len(rows)):
+            over = valid & (known_h <= min(rows[issue], learnt[-1]))
             gram = kernel[over][:, over] + 0.3 * np.eye(over.sum())
             expected = level[issue] + mean + kernel[issue, over] @ np.linalg.solve(gram, target[over] - mean)
-            np.testing.assert_allclose(got[issue, ahead_h], np.exp(expected), rtol=2e-4)
+            np.testing.assert_allclose(got[source_forecast, issue, ahead_h], np.exp(expected), rtol=2e-4)
 
 
-def test_invalid_hours_are_not_learnt_from():
-    """With next to no dual weight its window is in no forecast."""
+def test_the_last_row_may_be_repeated():
+    grid, factors = to_device(GRID), GRID.factor_g_per_kwh
+    got, state = learn(grid, LEARNT, FIRST, factors)
+    padded, padded_state = learn(grid, np.pad(LEARNT, (0, 5), mode="edge"), FIRST, factors)
+    np.testing.assert_allclose(padded[:, : len(LEARNT)], got, rtol=1e-5)
+    window = window_at(grid, LEARNT[-1])
+    np.testing.assert_allclose(predict(padded_state, window, factors), predict(state, window, factors), rtol=1e-5)
+
+
+def test_invalid_and_later_hours_are_not_learnt_from():
+    """With next to no dual weight, or none, its window is in no forecast."""
+    dual = np.asarray(learn(to_device(GRID), LEARNT, FIRST, GRID.factor_g_per_kwh)[1].dual)
     row = int(np.flatnonzero(~GRID.valid)[0])
-    _, state = forecasts(GRID)
-    for hour in range(row % 24, 96, 24):
-        issue = row - hour
-        if issue in LEARNT:
-            assert np.abs(np.asarray(state.dual)[hour, np.flatnonzero(LEARNT == issue)[0]]) < 1e-6
+    invalid = [row - hour for hour in range(row % 24, 96, 24) if row - hour in LEARNT]
+    assert invalid
+    for issue in invalid:
+        assert (np.abs(dual[:, row - issue, LEARNT == issue]) < 1e-6).all()
+    for day in range(4):
+        of_day = dual[:, 24 * day : 24 * day + 24]
+        assert not of_day[..., -1 - day :].any() and of_day[..., -2 - day].all()
 
 
 def test_rows_without_a_week_of_history_teach_nothing():
     early = np.concatenate([np.arange(0, 168, 24, dtype=np.int32), LEARNT])
-    np.testing.assert_allclose(forecasts(GRID, early)[0], forecasts(GRID)[0], rtol=1e-4)
+    np.testing.assert_allclose(forecasts(GRID, early, FIRST + 7)[:, 7:], forecasts(GRID), rtol=1e-4)
 
 
 def test_unknown_weather_and_grids_of_intensities_alone():
     unknown = replace(GRID, weather_runs=np.full_like(GRID.weather_runs, np.nan))
     alone = from_trace(IntensityTrace(GRID.intensity_g_per_kwh.astype(float), GRID.start, "made", "direct", "made"))
     for record in (unknown, alone):
-        point, _ = forecasts(record)
+        point = forecasts(record)[:, FIRST:]
         assert (point > 20).all() and (point < 800).all(), "between the lowest and the highest emission factor"
 
 
-def test_source_forecasts_are_read_on_demand():
-    hidden, factors = replace(GRID, source_forecast_mw=np.full_like(GRID.source_forecast_mw, np.nan)), (800.0, 9.0, 2.0)
-    np.testing.assert_array_equal(forecasts(hidden)[0], forecasts(GRID)[0])
-    assert (forecasts(hidden, factors=factors)[0] != forecasts(GRID, factors=factors)[0]).mean() > 0.9
+def test_the_second_alone_reads_the_source_forecast():
+    hidden = forecasts(replace(GRID, source_forecast_mw=np.full_like(GRID.source_forecast_mw, np.nan)))
+    np.testing.assert_array_equal(hidden[0], forecasts(GRID)[0])
+    assert (hidden[1] != forecasts(GRID)[1])[FIRST:].mean() > 0.9
     with pytest.raises(ValueError, match="2 emission factors do not fit 3 sources"):
-        forecasts(GRID, factors=(1.0, 2.0))
+        learn(to_device(GRID), LEARNT, FIRST, (1.0, 2.0))
 
 
-def test_runs_under_jit_and_needs_rows():
-    _, state = forecasts(GRID)
-    predict = jax.jit(kernel_regression().predict)
-    single = np.asarray(predict(state, window_at(to_device(GRID), LATER[0])))
-    np.testing.assert_allclose(single[:, POINT], forecasts(GRID)[0][0], rtol=1e-5)
-    with pytest.raises(ValueError, match="there is no issue hour to learn from"):
-        kernel_regression().fit(KEY, to_device(GRID), jnp.zeros(0, jnp.int32))
+def test_needs_rows():
+    with pytest.raises(ValueError, match="there is no issue hour"):
+        learn(to_device(GRID), np.zeros(0, np.int32), 0, GRID.factor_g_per_kwh)
 
 
 @pytest.mark.parametrize("fields", [{"penalty": 0.0}, {"length": -1.0}, {"linear": -0.1}])

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from arrays import replaced
 
+from cenas_jax.forecast import mixture
 from cenas_jax.forecast.base import POINT, QUANTILES
-from cenas_jax.forecast.mixture import MixtureConfig, combine, mix, observe, start, weights
+from cenas_jax.forecast.mixture import MixtureConfig, mix, observe, start, weights
 
 UNCORRECTED = MixtureConfig(prior=(0.6, 0.3, 0.1), level_days=math.inf)
 
@@ -22,6 +23,10 @@ def series(seed: int, issues: int, others: int = 2):
     spread = np.exp(np.linspace(-0.2, 0.2, len(QUANTILES)))
     table = experts[0, ..., None] * spread
     return [part.astype(np.float32) for part in (table, experts[1:], actual)] + [np.ones((issues, 96), bool)]
+
+
+def combine(*given, **options):
+    return mixture.combine(*given, **options)[0]
 
 
 def slow_combine(table, others, actual, valid, config, every_h):
@@ -68,6 +73,15 @@ def test_combine_equals_a_slow_loop(every_h):
     config = MixtureConfig(prior=(0.5, 0.3, 0.2), rate=3.0, level_days=5.0)
     got = combine(table, others, actual, valid, config, every_h=every_h)
     np.testing.assert_allclose(got, slow_combine(table, others, actual, valid, config, every_h), rtol=2e-5)
+
+
+def test_the_states_are_those_that_the_forecasts_were_made_by():
+    table, others, actual, valid = series(5, 12)
+    got, states = mixture.combine(table, others, actual, valid, UNCORRECTED)
+    for issue in (0, 4, 11):
+        state = jax.tree.map(lambda values, issue=issue: values[issue], states)
+        experts = np.log(np.concatenate([table[None, issue, :, POINT], others[:, issue]]))
+        np.testing.assert_allclose(np.exp(mix(state, experts, UNCORRECTED)), got[issue, :, POINT], rtol=1e-5)
 
 
 def test_by_hand():

@@ -1,0 +1,74 @@
+"""The combination: a forecaster, and the experts beside it, weighted by their errors.
+
+`learn` forecasts at many daily issues, each from what was known by then, in seconds; `predict` goes on from the state
+of the last of them, in milliseconds. A state is good at its own hour of the day, until another day is over.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from cenas_jax.forecast import mixture
+from cenas_jax.forecast.base import POINT, Forecaster, forecast_table, padded
+from cenas_jax.forecast.experts import DAYS_BATCH, FEWEST_DAYS, expert_forecasts, learn_experts
+from cenas_jax.forecast.grid import GridRecord
+from cenas_jax.forecast.kernel_regression import KernelState
+from cenas_jax.forecast.mixture import MixtureState
+from cenas_jax.forecast.windows import GridArrays, Window, actual_at
+
+
+class CombinedState(NamedTuple):
+    """What was known at an issue."""
+
+    main: Any
+    kernels: KernelState
+    mixture: MixtureState
+
+
+def learn(
+    main: Forecaster,
+    state: Any,
+    record: GridRecord,
+    grid: GridArrays,
+    issues: Int[np.ndarray, " n"],
+    *,
+    unseen_from: int = 0,
+) -> tuple[Float[np.ndarray, "n H Q"], CombinedState]:
+    """Quantiles (g/kWh) issued at `issues`, in order and a day apart, by the outcomes since the first of them; and what
+    `predict` goes on from at the last. Before there are experts they are the forecaster's own.
+
+    `ValueError` where there are none at the last issue: for a record without sources, or with too few days.
+
+    Args:
+        main: the forecaster, with its `state`; what stands first in the mixture's prior.
+        grid: the record on the device.
+        unseen_from: the row after the last that `main` was fitted on: errors on what it learnt from say nothing.
+    """
+    count, issues = len(issues), padded(issues, DAYS_BATCH)
+    points, kernels = learn_experts(record, grid, issues)
+    if kernels is None:
+        raise ValueError(
+            f"combined.learn: take the forecaster alone: {record.zone} has {len(record.sources)} sources, or fewer "
+            f"than {FEWEST_DAYS} days that are over at the last issue"
+        )
+    actual = jax.vmap(actual_at, (None, 0))(grid, issues)
+    valid = actual.valid & (issues >= unseen_from)[:, None]
+    alone = forecast_table(main, state, grid, issues)
+    table, mixtures = mixture.combine(alone, points, actual.intensity_g_per_kwh, valid)
+    there = np.isfinite(points).any(axis=(0, 2)).reshape(-1, 1, 1)
+    last = jax.tree.map(lambda values: values[count - 1], mixtures)
+    return np.where(there, table, alone)[:count], CombinedState(state, kernels, last)
+
+
+def predict(
+    main: Forecaster, factor_g_per_kwh: tuple[float, ...], state: CombinedState, window: Window
+) -> Float[Array, "H Q"]:
+    """Quantiles (g/kWh) for a window of the grid with these factors, under `jit`; `main` is that of `learn`."""
+    quantiles = main.predict(state.main, window)
+    own = quantiles[None, :, POINT]
+    experts = jnp.log(jnp.concatenate([own, expert_forecasts(state.kernels, window, factor_g_per_kwh)]))
+    mixed = mixture.corrected(state.mixture, mixture.mix(state.mixture, experts))
+    return quantiles * jnp.exp(mixed - experts[0])[:, None]
