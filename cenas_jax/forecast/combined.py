@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from cenas_jax.forecast import mixture
 from cenas_jax.forecast.base import POINT, Forecaster, forecast_table, padded
 from cenas_jax.forecast.experts import DAYS_BATCH, FEWEST_DAYS, expert_forecasts, learn_experts
-from cenas_jax.forecast.grid import GridRecord
+from cenas_jax.forecast.grid import DAY_H, GridRecord
 from cenas_jax.forecast.kernel_regression import KernelState
 from cenas_jax.forecast.mixture import MixtureState
 from cenas_jax.forecast.windows import GridArrays, Window, actual_at
@@ -40,13 +40,16 @@ def learn(
     """Quantiles (g/kWh) issued at `issues`, in order and a day apart, by the outcomes since the first of them; and what
     `predict` goes on from at the last. Before there are experts they are the forecaster's own.
 
-    `ValueError` where there are none at the last issue: for a record without sources, or with too few days.
+    `ValueError` for issues that are not a day apart, and where there are no experts at the last: for a record without
+    sources, or with too few days.
 
     Args:
         main: the forecaster, with its `state`; what stands first in the mixture's prior.
         grid: the record on the device.
         unseen_from: the row after the last that `main` was fitted on: errors on what it learnt from say nothing.
     """
+    if not len(issues) or (np.diff(issues) != DAY_H).any():
+        raise ValueError("combined.learn: give issues a day apart, at least one")
     count, issues = len(issues), padded(issues, DAYS_BATCH)
     points, kernels = learn_experts(record, grid, issues)
     if kernels is None:

@@ -2,7 +2,7 @@
 
 `window_at` reads hourly values before the issue hour, and of the daily forecasts the one row that was published last;
 so a forecaster that is given a window cannot look ahead. What came later is read by `actual_at` alone; what learns from
-outcomes as they come (`mixture`, `conformal`, `kernel_regression.learning_forecasts`) masks them by their hour.
+outcomes as they come (`mixture`, `conformal`, `kernel_regression.learn`) masks them by their hour.
 """
 
 import functools

@@ -74,9 +74,12 @@ def test_what_is_learnt_forecasts_the_last_issue_and_hours_after_it():
     assert predict._cache_size() == 1
 
 
-def test_a_combination_takes_experts():
+def test_a_combination_takes_experts_and_issues_a_day_apart():
     with pytest.raises(ValueError, match=r"combined.learn: .* small has 3 sources, or fewer than 60 days"):
         combined.learn(repeat_last(24), (), GRID, to_device(GRID), np.array([69 * 24], np.int32))
+    for rows in (np.array([], np.int32), np.array([80, 82], np.int32) * 24, np.array([81, 80], np.int32) * 24):
+        with pytest.raises(ValueError, match="give issues a day apart"):
+            combined.learn(repeat_last(24), (), GRID, to_device(GRID), rows)
 
 
 @pytest.mark.slow
