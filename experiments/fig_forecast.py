@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from cenas_jax.config import PAPER_START, RecordOptions
+from cenas_jax.forecast import POINT
 from cenas_jax.report.forecasts import fan_figure
 from cenas_jax.runs.forecasting import load_fitted, load_record, predict_hours
 
@@ -25,7 +26,7 @@ HOURS = 80
 def main() -> None:
     record = load_record(RecordOptions(trace="us-cal-ciso", data=Path(os.environ["CENAS_DATA"])))
     outlook = predict_hours(record, load_fitted(None, record), at=PAPER_START, hours=HOURS)
-    median, actual = outlook.quantiles_g_per_kwh[:, 2], outlook.actual_g_per_kwh
+    median, actual = outlook.quantiles_g_per_kwh[:, POINT], outlook.actual_g_per_kwh
     inside = (outlook.quantiles_g_per_kwh[:, 0] <= actual) & (actual <= outlook.quantiles_g_per_kwh[:, -1])
     document = {
         "grid": record.zone,

@@ -6,7 +6,7 @@ to follow and where to leave them (residual policy learning, Silver et al. 2018)
 carbon awareness, and what is left is too little to be found from nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -91,9 +91,10 @@ def agent(config: AgentConfig, slots: int) -> Agent:
 
     def view(observation) -> View:
         later = _ahead(observation)[1:]
-        plans = [greedy_slots(slots, diminishing, observation, later) / slots for diminishing in GREEDY_PLANS]
-        plans.append(1 - observation.relative_intensity)
-        return View(inputs_of(observation, plans), observation.affordable_share, jnp.stack(plans))
+        plan = jax.vmap(greedy_slots, (None, 0, None, None))  # one program for all of them
+        greedy = plan(slots, jnp.array(GREEDY_PLANS), observation, later) / slots
+        plans = jnp.append(greedy, 1 - observation.relative_intensity)
+        return View(inputs_of(observation, plans), observation.affordable_share, plans)
 
     def evaluate(params, view: View):
         actor, value = network.apply(params.weights, normalised(params.scaling, view.inputs))
@@ -129,7 +130,7 @@ def agent_policy(agent: Agent, *, sample: bool = False) -> Policy:
     return Policy(init=lambda params: params, act=act)
 
 
-def inputs_of(observation: Observation, plans: Sequence[Float[Array, ""]]) -> Float[Array, " inputs"]:
+def inputs_of(observation: Observation, plans: Float[Array, " plans"]) -> Float[Array, " inputs"]:
     """The observation as a vector: its scalars, this hour's place among the next 24 h, the plans, and these hours."""
     ahead = _ahead(observation)
     width = observation.highest_ratio - observation.lowest_ratio
@@ -153,9 +154,8 @@ def inputs_of(observation: Observation, plans: Sequence[Float[Array, ""]]) -> Fl
         observation.queue_fill,
         observation.half_finished_share,
         observation.supernet_share,
-        *plans,
     ]
-    return jnp.concatenate([jnp.stack(scalars), ratio])
+    return jnp.concatenate([jnp.stack(scalars), plans, ratio])
 
 
 def _ahead(observation: Observation) -> Float[Array, " 24"]:
@@ -179,9 +179,9 @@ def split_features(view: View, slots: int) -> Float[Array, "splits features"]:
     split = jnp.arange(slots + 1.0)
     share = split / slots
     affordable = jnp.log((split + 0.5) / (view.affordable_share * slots + 0.5))
-    columns = [share, share**2, jnp.sqrt(share), split == 0, affordable, affordable**2]
-    distance = [PLAN_DISTANCE * jnp.abs(share - plan) for plan in view.plans]
-    return jnp.stack([column * 1.0 for column in (*columns, *distance)], axis=1)
+    columns = jnp.stack([share, share**2, jnp.sqrt(share), 1.0 * (split == 0), affordable, affordable**2], axis=1)
+    distance = PLAN_DISTANCE * jnp.abs(share[:, None] - view.plans[None])
+    return jnp.concatenate([columns, distance], axis=1)
 
 
 def normalised(scaling: Scaling, inputs: Float[Array, " inputs"]) -> Float[Array, " inputs"]:

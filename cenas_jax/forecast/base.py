@@ -51,9 +51,9 @@ def forecast_table(
 
 
 def padded(rows: Int[Array | np.ndarray, " n"], batch: int) -> Int[np.ndarray, " m"]:
-    """The rows and the last of them again, up to whole batches, for few compilations; 0 where there is none."""
+    """The rows and the last of them again, up to whole batches, for few compilations; none where there is none."""
     rows = np.asarray(rows, np.int32)
-    return np.pad(rows, (0, -len(rows) % batch), mode="edge" if len(rows) else "constant")
+    return np.pad(rows, (0, -len(rows) % batch), mode="edge") if len(rows) else rows
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))

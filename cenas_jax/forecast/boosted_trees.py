@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from cenas_jax.forecast.base import QUANTILES, Forecaster
 from cenas_jax.forecast.baselines import mixed_intensity
+from cenas_jax.forecast.features import every_day
 from cenas_jax.forecast.grid import DAY_H, LOWEST_G_PER_KWH
 from cenas_jax.forecast.windows import HISTORY_DAYS, HORIZON_H, GridArrays, Window, actual_at, window_at
 
@@ -159,7 +160,7 @@ def _past_intensity(window: Window, level):
     relative = jnp.log(window.history.intensity_g_per_kwh) - level
     days = relative.reshape(HISTORY_DAYS, DAY_H)
     summary = jnp.stack([relative[-DAY_H:].mean(), level, relative[-1], relative[-RECENT_H:].mean()])
-    return [_every_day(days.T), _every_day(days.mean(axis=0)), _every_hour(summary)]
+    return [every_day(days.T), every_day(days.mean(axis=0)), _every_hour(summary)]
 
 
 def _past_generation(window: Window):
@@ -170,7 +171,7 @@ def _past_generation(window: Window):
         return []
     share = positive_mw / jnp.maximum(load_mw, 1.0)[:, None]
     means = jnp.concatenate([share.mean(axis=0), share[-DAY_H:].mean(axis=0)])
-    return [_every_hour(means), _every_day(load_mw[-DAY_H:]), _every_day(load_mw[:DAY_H])]
+    return [_every_hour(means), every_day(load_mw[-DAY_H:]), every_day(load_mw[:DAY_H])]
 
 
 def _weather(window: Window):
@@ -178,7 +179,7 @@ def _weather(window: Window):
     weather = window.future.weather
     daily = jnp.nanmean(weather.reshape(-1, DAY_H, weather.shape[1]), axis=1)
     yesterday = window.history.weather[-DAY_H:]
-    return [weather, _every_day(yesterday), _every_hour(daily[0]), jnp.repeat(daily, DAY_H, axis=0)]
+    return [weather, every_day(yesterday), _every_hour(daily[0]), jnp.repeat(daily, DAY_H, axis=0)]
 
 
 def _source_forecast(window: Window, level, factor_g_per_kwh: tuple[float, ...]):
@@ -187,10 +188,6 @@ def _source_forecast(window: Window, level, factor_g_per_kwh: tuple[float, ...])
     mixed, total_mw = mixed_intensity(forecast_mw, factor_g_per_kwh), forecast_mw.sum(axis=1)
     relative = jnp.where(mixed >= LOWEST_G_PER_KWH, jnp.log(mixed) - level, jnp.nan)
     return [relative, forecast_mw / total_mw[:, None], total_mw]
-
-
-def _every_day(day: Float[Array, "24 ..."]) -> Float[Array, "H ..."]:
-    return jnp.tile(day, (HORIZON_H // DAY_H,) + (1,) * (day.ndim - 1))
 
 
 def _every_hour(values: Float[Array, " columns"]) -> Float[Array, "H columns"]:

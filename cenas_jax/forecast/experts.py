@@ -34,10 +34,10 @@ def learn_experts(
     """Point forecasts (g/kWh) issued at daily `rows` of the record, which is `grid` on the device, and what
     `expert_forecasts` goes on from at the last of them; NaN, and None, where there are no experts. They are kernel
     regression without and with the source forecast, both of which learn from every outcome once it is known, and the
-    source forecast. `ValueError` for rows at different hours of the day.
+    source forecast. `ValueError` for rows at different hours of the day, or not in order.
     """
-    if ((rows - rows[:1]) % DAY_H).any():
-        raise ValueError("learn_experts: give rows at one hour of the day")
+    if ((rows - rows[:1]) % DAY_H).any() or (np.diff(rows) < 0).any():
+        raise ValueError("learn_experts: give rows at one hour of the day, in order")
     points = np.full((3, len(rows), HORIZON_H), np.nan, np.float32)
     first = next((place for place, row in enumerate(rows) if there_are_experts(record, int(row))), len(rows))
     if first == len(rows):

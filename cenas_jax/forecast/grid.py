@@ -67,8 +67,11 @@ class GridRecord:
 
 
 def from_trace(trace: IntensityTrace) -> GridRecord:
-    """A record of intensities alone. `ValueError` for a gap longer than 24 h or one in the first 24 h."""
-    values, valid = fill_from_yesterday(trace.intensity_g_per_kwh, trace.source, trace.start)
+    """A record of intensities alone, which ends after the last reading. `ValueError` for a gap longer than 24 h or one
+    in the first 24 h."""
+    known = np.flatnonzero(np.isfinite(trace.intensity_g_per_kwh))
+    values = trace.intensity_g_per_kwh[: known[-1] + 1] if known.size else trace.intensity_g_per_kwh
+    values, valid = fill_from_yesterday(values, trace.source, trace.start)
     days = _days(trace.start, values.size)
     return GridRecord(
         zone=trace.zone,
@@ -142,7 +145,7 @@ def fill_from_yesterday(values, source: str, start: np.datetime64):
         if row < DAY_H or missing_h > LONGEST_FILL_H:
             where = f"{source}: intensity missing at {hour_text(start + row * HOUR)} (row {row})"
             what = "in the first 24 h" if row < DAY_H else f"for more than {LONGEST_FILL_H} h"
-            raise ValueError(f"{where}, {what}: leave these hours out, or fill them in the file")
+            raise ValueError(f"{where}, {what}: begin after it, or fill it in the file")
         values[row] = values[row - DAY_H]
     return values, valid
 

@@ -101,6 +101,7 @@ def learn(
 
     Args:
         rows: at one hour of the day; the last may be repeated, to compile once for several numbers of days.
+        first: the place in `rows` of the first issue that is asked for.
         factor_g_per_kwh: emission factors by which the source forecast is mixed.
     """
     if not len(rows):
@@ -112,15 +113,25 @@ def learn(
     delay_h = DAY_H * (jnp.arange(HORIZON_H) // DAY_H + 1)
     intercept = _mean(days.target, days.valid & (rows[:, None] + delay_h[None] <= rows[first]))
 
-    def of_hour(gram, residual, delay_h):
-        factor = jnp.linalg.cholesky(gram)
-        known = rows[None] + delay_h <= rows[:, None]
-        whitened = jax.scipy.linalg.solve_triangular(factor, residual, lower=True)
-        over = jnp.where(known[-1], whitened, 0)
-        dual = jax.scipy.linalg.solve_triangular(factor, over, lower=True, trans=1)
-        return jnp.where(known, factor, 0) @ whitened, dual
+    shared = inputs.of_window @ inputs.of_window.T
 
-    found, dual = _by_hour(of_hour, inputs, days, config, (days.target - intercept[None]).T, delay_h)
+    def of_hour(given):
+        of_hour, of_source, valid, target, delay_h = given
+        product = _both(shared + of_hour @ of_hour.T, of_source @ of_source.T)
+        squared = jnp.diagonal(product, axis1=1, axis2=2)
+        noise = jnp.diag(jnp.where(valid, config.penalty, INVALID_NOISE))
+        gram = _kernels(product, squared[:, :, None] + squared[:, None], days.weight, config) + noise[None]
+        factor = jnp.linalg.cholesky(gram)
+        residual = jnp.broadcast_to(jnp.where(valid, target, 0)[:, None], (2, len(rows), 1))
+        whitened = jax.scipy.linalg.solve_triangular(factor, residual, lower=True)
+        known = rows[None] + delay_h <= rows[:, None]
+        over = jnp.where(known[-1][:, None], whitened, 0)
+        dual = jax.scipy.linalg.solve_triangular(factor, over, lower=True, trans=1)
+        return (jnp.where(known[None], factor, 0) @ whitened)[..., 0], dual[..., 0]
+
+    by_hour = inputs.of_hour.swapaxes(0, 1), inputs.of_source.swapaxes(0, 1)
+    residual = (days.target - intercept[None]).T
+    found, dual = jax.lax.map(of_hour, (*by_hour, days.valid.T, residual, delay_h))
     log_points = days.level[None, :, None] + intercept[None, None] + found.transpose(1, 2, 0)
     points = jnp.where(place[None, :, None] >= first, jnp.exp(log_points), jnp.nan)
     inputs = jax.tree.map(lambda values: jnp.moveaxis(values, 0, -1), inputs)
@@ -134,8 +145,9 @@ def predict(
     factor_g_per_kwh: tuple[float, ...],
     config: KernelConfig = KernelConfig(),  # noqa: B008 (frozen)
 ) -> Float[Array, "2 H"]:
-    """Both point forecasts (g/kWh) for a window, best at the hour of the day that was learnt; factors and config are
-    those of `learn`. At the last row learnt they are the last of its forecasts."""
+    """Both point forecasts (g/kWh) for a window issued at the hour of the day that was learnt, as days are told apart
+    by their hours ahead; factors and config are those of `learn`. At the last row learnt they are the last of its
+    forecasts."""
     raw, weight, level = _inputs(window, factor_g_per_kwh)
     inputs = _standard(raw, state.mean, state.scale, weight)
     of_hour, of_source = (
@@ -163,7 +175,7 @@ def _days(grid: GridArrays, rows, factor_g_per_kwh: tuple[float, ...]) -> _Days:
         actual = actual_at(grid, row)
         inputs, weight, level = _inputs(window_at(grid, row), factor_g_per_kwh)
         target = jnp.log(jnp.maximum(actual.intensity_g_per_kwh, LOWEST_G_PER_KWH)) - level
-        return _Days(inputs, weight, level, target, actual.valid & jnp.isfinite(level))
+        return _Days(inputs, weight, level, target, actual.valid & jnp.isfinite(target))
 
     days = jax.lax.map(of_row, rows, batch_size=256)
     return days._replace(weight=jax.tree.map(lambda weight: weight[0], days.weight))
@@ -200,22 +212,6 @@ def _standard(inputs: Inputs, mean: Inputs, scale: Inputs, weight: Inputs) -> In
 
 def _standard_days(days: _Days, mean: Inputs, scale: Inputs) -> Inputs:
     return jax.vmap(_standard, (0, None, None, None))(days.inputs, mean, scale, days.weight)
-
-
-def _by_hour(function, inputs: Inputs, days: _Days, config: KernelConfig, residual: Float[Array, "H n"], *more):
-    """`function(gram + noise, residual, *more)` for each hour ahead and regression: values `[H, 2, ...]`."""
-    shared = inputs.of_window @ inputs.of_window.T
-
-    def of_hour(given):
-        of_hour, of_source, valid, residual, *more = given
-        product = _both(shared + of_hour @ of_hour.T, of_source @ of_source.T)
-        squared = jnp.diagonal(product, axis1=1, axis2=2)
-        noise = jnp.where(valid, config.penalty, INVALID_NOISE)
-        gram = _kernels(product, squared[:, :, None] + squared[:, None], days.weight, config) + jnp.diag(noise)[None]
-        return jax.vmap(lambda gram: function(gram, jnp.where(valid, residual, 0), *more))(gram)
-
-    by_hour = inputs.of_hour.swapaxes(0, 1), inputs.of_source.swapaxes(0, 1), days.valid.T
-    return jax.lax.map(of_hour, (*by_hour, residual, *more))
 
 
 def _both(without: Float[Array, "*n"], of_source: Float[Array, "*n"]) -> Float[Array, "2 *n"]:

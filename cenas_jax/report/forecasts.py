@@ -45,18 +45,21 @@ def print_outlook(console: Console, document: dict[str, Any]) -> None:
     """Every hour's median and intervals."""
     days = document["calibrated_on_days"]
     note = f"intervals calibrated on {days} past days" if days else "intervals not calibrated: too few past days"
+    if document["calibrated_on_seen_days"]:
+        note += f", {document['calibrated_on_seen_days']} of which the fit has read: they may be too narrow"
     if document["combined"]:
         note += "; combined with kernel regressions and the source forecast"
     if document["seen_in_the_fit"]:
         note += f"; the fit has read hours until {document['fitted_until']}: no test of it"
     if document["filled_hours"]:
         note += f"; {document['filled_hours']} missing readings of the last week filled from the day before"
-    table = Table(title=escape(f"{document['grid']}, issued {document['issued']}, g/kWh ({note})"))
+    table = Table(title=escape(f"{document['grid']}, issued {document['issued']}, g/kWh"))
     for column in ("hour", *(f"{level:.0%}" for level in document["levels"])):
         table.add_column(column, justify="right")
     for hour in document["hours"]:
         table.add_row(hour["hour"], *(f"{value:.1f}" for value in hour["g_per_kwh"]))
     console.print(table)
+    console.print(note, markup=False, soft_wrap=True)
 
 
 def print_scores(console: Console, document: dict[str, Any]) -> None:

@@ -171,7 +171,7 @@ def evaluate_forecaster(record: GridRecord, fitted: Fitted, *, start: str | None
         "grid": record.zone,
         "source": record.source,
         "fitted_until": fitted.info["fitted_until"],
-        "seen_in_the_fit": bool(record.start + int(rows[0]) * HOUR < np.datetime64(fitted.info["fitted_until"][:-1])),
+        "seen_in_the_fit": int(rows[0]) < _until(record, fitted),
         "combined": there_are_experts(record, int(rows[-1])),
         "first_issue": hour_text(record.start + int(rows[0]) * HOUR),
         "last_issue": hour_text(record.start + int(rows[-1]) * HOUR),
@@ -194,7 +194,8 @@ def predict_hours(record: GridRecord, fitted: Fitted, *, at: str | None, hours: 
     """The forecast issued at `at` (None: after the last reading) for the next `hours` (at most 96).
 
     `filled_hours` of the document counts readings missing in the week before it, which hold the value 24 h earlier.
-    Intervals are calibrated on the outcomes of the last days, where at least `FEWEST_ISSUES` are known. A grid with
+    Intervals are calibrated on the outcomes of the last days, where at least `FEWEST_ISSUES` are known; on days that
+    the fit has read errors are smaller, and intervals may be too narrow: `calibrated_on_seen_days`. A grid with
     sources is forecast by the forecaster combined with `forecast.experts`: `combined`. Where it is
     `seen_in_the_fit`, the fit has read hours after the issue, and the forecast is no test of it.
     """
@@ -217,15 +218,16 @@ def predict_hours(record: GridRecord, fitted: Fitted, *, at: str | None, hours: 
         quantiles = apply_margins(state, quantiles)
     quantiles = np.asarray(quantiles, np.float64)[:hours]
     actual = jax.tree.map(np.asarray, actual_at(grid, jnp.int32(row)))
-    issued = record.start + row * HOUR
+    issued, until = record.start + row * HOUR, _until(record, fitted)
     document = {
         "grid": record.zone,
         "issued": hour_text(issued),
         "fitted_until": fitted.info["fitted_until"],
-        "seen_in_the_fit": bool(issued < np.datetime64(fitted.info["fitted_until"][:-1])),
+        "seen_in_the_fit": row < until,
         "combined": there_are_experts(record, row),
         "filled_hours": int((~record.valid[row - HISTORY_H : row]).sum()),
         "calibrated_on_days": int(known.size) if known.size >= FEWEST_ISSUES else 0,
+        "calibrated_on_seen_days": int((known < until).sum()) if known.size >= FEWEST_ISSUES else 0,
         "levels": list(QUANTILES),
         "hours": [
             {"hour": hour_text(issued + ahead * HOUR), "g_per_kwh": [round(float(value), 2) for value in row_quantiles]}
@@ -259,7 +261,7 @@ def _actual(grid: GridArrays, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 def _until(record: GridRecord, fitted: Fitted) -> int:
     """The row after the last that the forecaster was fitted on."""
-    return int((np.datetime64(fitted.info["fitted_until"][:-1]) - record.start) / HOUR)
+    return int((np.datetime64(fitted.info["fitted_until"].removesuffix("Z")) - record.start) / HOUR)
 
 
 def _forecasts(record: GridRecord, fitted: Fitted, grid: GridArrays, rows: np.ndarray) -> np.ndarray:

@@ -85,6 +85,7 @@ def load_learnt(
         raise ValueError(f"{path}: no such file: name one written by `{kind.written_by}`") from None
     except _DAMAGE as error:
         why = " ".join(f"{type(error).__name__}: {error}".split())
+        why = "no .npz file" if "allow_pickle" in why else why  # of text NumPy says how to load it unsafely
         raise ValueError(
             f"{path}: damaged, or no {kind.name} of this version ({why}): make it again with `{kind.written_by}`"
         ) from None

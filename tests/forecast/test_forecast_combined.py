@@ -69,17 +69,24 @@ def test_what_is_learnt_forecasts_the_last_issue_and_hours_after_it():
     np.testing.assert_allclose(predict(state, window_at(grid, rows[-1])), table[-1], rtol=1e-5)
     np.testing.assert_array_equal(table, _forecasts(GRID, fitted(UNTIL), grid, rows))
     for row in range(rows[-1] + 1, rows[-1] + 24):
-        later = np.asarray(predict(state, window_at(grid, row)))
-        assert np.isfinite(later).all() and (np.diff(later) >= 0).all()
+        window = window_at(grid, row)
+        np.testing.assert_array_equal(predict(state, window), main.predict((), window), "another hour of the day")
+    next_day = window_at(grid, rows[-1] + 24)
+    assert (np.abs(predict(state, next_day) / main.predict((), next_day) - 1) > 1e-3).mean() > 0.9
     assert predict._cache_size() == 1
 
 
 def test_a_combination_takes_experts_and_issues_a_day_apart():
-    with pytest.raises(ValueError, match=r"combined.learn: .* small has 3 sources, or fewer than 60 days"):
+    with pytest.raises(ValueError, match=r"combined.learn: .* in small, as fewer than 60 days are over"):
         combined.learn(repeat_last(24), (), GRID, to_device(GRID), np.array([69 * 24], np.int32))
     for rows in (np.array([], np.int32), np.array([80, 82], np.int32) * 24, np.array([81, 80], np.int32) * 24):
         with pytest.raises(ValueError, match="give issues a day apart"):
             combined.learn(repeat_last(24), (), GRID, to_device(GRID), rows)
+    with pytest.raises(ValueError, match="the last issue is row 3144, and small has 3120 h"):
+        combined.learn(repeat_last(24), (), GRID, to_device(GRID), np.arange(80, 132, dtype=np.int32) * 24)
+    alone = replace(GRID, sources=(), factor_g_per_kwh=())
+    with pytest.raises(ValueError, match="as it has no sources"):
+        combined.learn(repeat_last(24), (), alone, to_device(alone), np.array([100 * 24], np.int32))
 
 
 @pytest.mark.slow

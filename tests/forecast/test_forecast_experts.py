@@ -85,9 +85,10 @@ def test_nothing_that_comes_later_is_known():
     assert (later[:, LATER + 1 :] != as_it_was[:, LATER + 1 :]).all()
 
 
-def test_rows_are_at_one_hour_of_the_day():
-    with pytest.raises(ValueError, match="one hour of the day"):
-        points(GRID, ROWS + np.arange(len(ROWS), dtype=np.int32))
+def test_rows_are_at_one_hour_of_the_day_and_in_order():
+    for rows in (ROWS + np.arange(len(ROWS), dtype=np.int32), ROWS[::-1]):
+        with pytest.raises(ValueError, match="one hour of the day, in order"):
+            points(GRID, rows)
 
 
 def test_kernel_regression_learns_from_a_day_after_it_has_left_the_history():

@@ -129,6 +129,13 @@ def test_invalid_and_later_hours_are_not_learnt_from():
         assert not of_day[..., -1 - day :].any() and of_day[..., -2 - day].all()
 
 
+def test_an_outcome_that_is_no_number_teaches_nothing():
+    """Though it is marked valid; it lies after the last history that a forecast reads."""
+    intensity = GRID.intensity_g_per_kwh.copy()
+    intensity[LEARNT[-1] + 30] = np.nan
+    np.testing.assert_array_equal(forecasts(replace(GRID, intensity_g_per_kwh=intensity)), forecasts(GRID))
+
+
 def test_rows_without_a_week_of_history_teach_nothing():
     early = np.concatenate([np.arange(0, 168, 24, dtype=np.int32), LEARNT])
     np.testing.assert_allclose(forecasts(GRID, early, FIRST + 7)[:, 7:], forecasts(GRID), rtol=1e-4)

@@ -162,6 +162,12 @@ def test_gaps_take_the_value_24_hours_earlier(value):
     assert grid.generation_mw.shape == (240, 0) and grid.weather_runs.shape == (11, 96, 0)
 
 
+def test_a_record_ends_after_the_last_reading():
+    whole, missing = from_trace(trace_with([150])), from_trace(trace_with([150, *range(200, 240)]))
+    assert (whole.hours, missing.hours) == (240, 200)
+    np.testing.assert_array_equal(missing.intensity_g_per_kwh, whole.intensity_g_per_kwh[:200])
+
+
 def test_the_longest_gap():
     np.testing.assert_array_equal(
         from_trace(trace_with(range(100, 124))).intensity_g_per_kwh[100:124], np.arange(176.0, 200.0)
