@@ -4,7 +4,7 @@
 
 Expected time: 2 to 8 minutes on 2 idle cores. Expected: 1.5 to 2.2 (batch 32) and 1.1 to 1.4 times (128) PyTorch's
 windows per second, a forecast of 96 h in 0.8 to 1.4 ms, a year of hourly forecasts in 2 to 5 s. A combined forecast
-from the day's state takes 3 ms; half a year of daily ones with that state, learnt day by day from 2.5 years, 7 s.
+from the day's state takes 3 to 4 ms; half a year of daily ones with that state, learnt day by day from 2.5 years, 7 s.
 
 The grid is made up, in the shape of CISO's (8 sources, 5 weather variables, 2.5 years). The JAX side trains as `fit`
 does: windows and features are made inside the step, the loss is the whole one. The PyTorch side has its features ready
