@@ -2,9 +2,9 @@
 
     CENAS_DATA=/path/to/data python experiments/table_carbon_to_reach.py
 
-Expected time: 20 minutes on one core. Expected figures: against vanilla LaMOO as published CE-NAS needs 31.6 times less
-carbon (95 %: 23.5 to 39.7; reached in 30 of 30 windows), the plain greedy plan 31.4 times, the best of four fixed
-splits, `fixed-1`, 22.2; against vanilla LaMOO that knows isomorphs 14.2 times (12.1 to 16.4; 29 of 30), 15.2 and 11.0.
+Expected time: 20 minutes on one core. Expected figures: against vanilla LaMOO as published CE-NAS needs 30.7 times less
+carbon (95 %: 22.6 to 38.9; reached in 30 of 30 windows), the plain greedy plan 31.4 times, the best of four fixed
+splits, `fixed-1`, 22.1; against vanilla LaMOO that knows isomorphs 14.8 times (12.5 to 17.2; 29 of 30), 15.2 and 11.0.
 Splits above 4 were not run. Writes results/table_carbon_to_reach.json.
 
 The windows, the benchmark and the seeds are those of CISO in table5_carbon_limits.py, with its preset `paper`. Vanilla
