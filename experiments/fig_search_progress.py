@@ -6,8 +6,8 @@ Expected time: 4 minutes on 2 cores. Expected figure: hypervolume against hours 
 LaMOO (8 evaluation slots), fixed splits, heuristic, threshold, one-shot and the greedy plan, 16 seeds each, with the
 choice `corrected` and the transformer's forecasts. With preset `paper` vanilla ends at .9917 and all others at .9983 to
 .9985, CE-NAS at .9985 +- .0001; with `measured`, whose 30 kg are plenty, nearly all reach .9983 or more, CE-NAS .9987,
-and one-shot .9971 (drawn before charged screening waited for results). It is one window: table5_carbon_limits.py has
-30.
+and one-shot .9971. Both are drawn by the policy shipped before, `measured` also before charged screening waited for
+results. It is one window: table5_carbon_limits.py has 30.
 
 Writes results/fig_search_progress.json (means and 95 % Student t intervals over seeds; every sixth hour) and .png.
 """
