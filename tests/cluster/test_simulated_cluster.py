@@ -115,29 +115,42 @@ def test_the_supernet_is_trained_once_and_before_the_first_estimate():
     np.testing.assert_allclose(busy_s[:, SAMPLING], screened * 20.0, rtol=1e-6)
 
 
+CORRECTED = lamoo_search(
+    SPACE,
+    TABLE.reference_point,
+    LamooConfig(capacity=CONFIG.capacity, choice="corrected", tree=TreeConfig(depth=2, min_samples=6)),
+)
+
+
+@jax.jit
+def correcting_reset(table, params):
+    return simulated_cluster(SPACE, table, CORRECTED, CONFIG, HOURS).reset(jax.random.key(0), params)
+
+
+@jax.jit
+def correcting_step(table, state, params):
+    return simulated_cluster(SPACE, table, CORRECTED, CONFIG, HOURS).step(state, jnp.asarray(0), params)
+
+
 @pytest.mark.parametrize("limited", ["time", "carbon"])
 def test_a_searcher_that_corrects_has_the_evaluated_screened_first_and_pays_for_it(limited):
     """Time, or carbon, for three estimates and a half in the first hour."""
-    corrected = LamooConfig(capacity=CONFIG.capacity, choice="corrected", tree=TreeConfig(depth=2, min_samples=6))
-    searcher = lamoo_search(SPACE, TABLE.reference_point, corrected)
     estimate_s = float(TABLE.estimate_time_s)
     supernet_s = 4 * 3600 - 3.5 * estimate_s if limited == "time" else 0.0
     table = TABLE._replace(supernet_time_s=jnp.float32(supernet_s))
-    environment = simulated_cluster(SPACE, table, searcher, CONFIG, HOURS)
     power = dataclasses.replace(measured(), charge_initial_design=False)  # the initial design is there at the start
     one_g = estimate_s * power.sampling_w * power.pue / 3.6e6 * 300
     budget = Budget(carbon_g=3.5 * one_g) if limited == "carbon" else None
     params = cluster_params(power=power, budget=budget, screens_on=True)
-    state, _ = jax.jit(environment.reset)(jax.random.key(0), params)
-    step = jax.jit(environment.step)
+    state, _ = correcting_reset(table, params)
     first = np.asarray(state.evaluated[: CONFIG.initial_design])
-    state, time_step = step(state, jnp.asarray(0), params)
+    state, time_step = correcting_step(table, state, params)
     charge = time_step.info.charge
     assert int(time_step.info.screened) == 3 and np.asarray(state.estimated)[first].sum() == 3
     assert float(charge.busy_s[SAMPLING]) == pytest.approx(3 * estimate_s)
     assert float(charge.emissions_g[SAMPLING]) == pytest.approx(3 * one_g, rel=1e-5)
     if limited == "time":  # the rest of them follows in the next hour, before the candidates
-        state, time_step = step(state, jnp.asarray(0), params)
+        state, time_step = correcting_step(table, state, params)
         np.testing.assert_array_equal(state.searcher.estimates[: len(first)], TABLE.estimates[first])
         assert int(time_step.info.screened) == CONFIG.initial_design - 3 + CONFIG.screen_per_interval
 
