@@ -76,8 +76,8 @@ def predict(
 ) -> Float[Array, "H Q"]:
     """Quantiles (g/kWh) for a window of the grid with these factors, under `jit`; `main` is that of `learn`.
 
-    For a window issued at another hour of the day than the state, they are `main`'s own: there the experts have learnt
-    other hours (CISO, 12 hours on: an error of 16 % in place of 8 %).
+    For a window issued at another hour of the day than the state, they are `main`'s own: the experts have learnt other
+    hours.
     """
     quantiles = main.predict(state.main_state, window)
     own = quantiles[None, :, POINT]

@@ -61,7 +61,7 @@ def test_issues_before_the_first_expert_are_the_forecasters_own():
     assert (np.abs(together[4:, :, 2] / yesterday[4:] - 1) > 1e-3).mean() > 0.9
 
 
-def test_what_is_learnt_forecasts_the_last_issue_and_hours_after_it():
+def test_what_is_learnt_forecasts_its_own_hour_of_the_day():
     main, grid, rows = repeat_last(24), to_device(GRID), np.arange(80, 113, dtype=np.int32) * 24
     factors = GRID.factor_g_per_kwh
     table, state = combined.learn(main, (), GRID, grid, rows, unseen_from=UNTIL)
