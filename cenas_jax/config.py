@@ -18,8 +18,9 @@ from cenas_jax.carbon.trace import Factor, GapPolicy
 
 POLICIES = ("vanilla", "heuristic", "threshold", "one-shot", "yesterday-greedy", "forecast-greedy")
 """Names of plain policies, beside `fixed-V`."""
-LEARNED_POLICIES = ("ce-nas",)
-"""Policies trained by PPO that ship with the package; a file (.npz) of `cenas policy train` is one, too."""
+LEARNED_POLICIES = ("ce-nas", "ce-nas-continuous")
+"""Policies trained by PPO that ship with the package, of discrete and continuous actions.
+A file (.npz) of `cenas policy train` is one, too."""
 LEARNED_WINDOW_H = 24
 """Hours that a learned policy looks ahead, by yesterday or by the forecast."""
 PAPER_START = "2021-07-02T06:00Z"
@@ -39,7 +40,7 @@ ARCHITECTURES, DIFFERENT_ARCHITECTURES = 15_625, 6_466
 @dataclass(frozen=True)
 class PolicyOptions:
     policy: tuple[str, ...] = ("vanilla", "heuristic", "one-shot")
-    """vanilla, fixed-V (V: 0 to slots), heuristic, threshold, one-shot, yesterday-greedy, forecast-greedy, ce-nas."""
+    """vanilla, fixed-V (V: 0 to slots), heuristic, threshold, one-shot, yesterday-greedy, forecast-greedy, ce-nas..."""
     threshold: float = 0.5
     """Policy threshold: evaluate below this relative intensity, 0 = lowest to 1 = highest of the window."""
     diminishing: float = 0.3

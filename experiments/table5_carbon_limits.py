@@ -63,7 +63,6 @@ LEARNED = ("ce-nas",)
 AGAIN = ("vanilla", *LEARNED)
 """What a new policy is compared with anew: savings are against vanilla, hour by hour."""
 POLICIES = (*FIXED, "vanilla", "threshold", "heuristic", "one-shot", "yesterday-greedy", "forecast-greedy", *LEARNED)
-LOOKING_AHEAD = ("ce-nas", "forecast-greedy")
 FORECASTS = ("persistence", "yesterday", "transformer", "perfect")
 SHOWN = (
     "vanilla LaMOO as published",
@@ -132,11 +131,11 @@ def compare_with_bar(progress: Progress, what: str, of: Problem) -> Outcomes:
 
 def of_grid(grid: str, power: Any, test: tuple[str, ...], run, rivals: dict | None = None) -> dict:
     """The document of a grid and accounting. `rivals`: an earlier one, of which only what CE-NAS did is found anew."""
-    names, looking_ahead = (POLICIES, LOOKING_AHEAD) if rivals is None else (AGAIN, LEARNED)
+    names = POLICIES if rivals is None else AGAIN
     main = problem(grid, power, test, names)
     found = run(f"{grid}, {power}", main)
     by_forecast = {
-        forecast: run(f"forecast {forecast}", problem(grid, power, test, looking_ahead, forecast=forecast))
+        forecast: run(f"forecast {forecast}", problem(grid, power, test, LEARNED, forecast=forecast))
         for forecast in FORECASTS
         if forecast != "transformer"
     }
@@ -151,8 +150,7 @@ def of_grid(grid: str, power: Any, test: tuple[str, ...], run, rivals: dict | No
             terms = {key: round(float(np.asarray(value, float).mean()), 1) for key, value in saved._asdict().items()}
             rows[name] = {**row(found, i, place), "saved_against_vanilla_g": terms}
         for forecast, each in by_forecast.items():
-            looked = {name: row(each, i, place) for place, name in enumerate(looking_ahead)}
-            forecasts[forecast] = {**forecasts.get(forecast, {}), **looked}
+            forecasts[forecast] = {name: row(each, i, place) for place, name in enumerate(LEARNED)}
         means = {name: np.array(each["window_means"])[:, None] for name, each in rows.items()}
         for name, each in rows.items():
             each["ce_nas_less_this"] = paired(means["ce-nas"], means[name])

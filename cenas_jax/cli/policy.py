@@ -51,7 +51,7 @@ class PolicyEvaluate:
     """
 
     policy: str = "ce-nas"
-    """ce-nas, or a file that cenas policy train wrote."""
+    """ce-nas, ce-nas-continuous, or a file that cenas policy train wrote."""
     data: Path | None = None
     """Folder of real data, with nas/ and carbon/. None: the environment variable CENAS_DATA, if set."""
     tasks: int = 64
@@ -67,7 +67,7 @@ class PolicyShow:
     """Draw what a policy decides over a day, against the intensity and what the budget affords."""
 
     policy: str = "ce-nas"
-    """ce-nas, or a file that cenas policy train wrote."""
+    """ce-nas, ce-nas-continuous, or a file that cenas policy train wrote."""
     slots: int = 8
     """Device slots."""
     plot: Path = Path("policy.png")
@@ -155,7 +155,8 @@ def _evaluate(command: PolicyEvaluate) -> int:
 
 def _check_learned(policy: str) -> None:
     if policy not in LEARNED_POLICIES and not Path(policy).is_file():
-        raise ValueError(f"--policy {policy}: no such file: name one written by `cenas policy train`, or ce-nas")
+        shipped = ", ".join(LEARNED_POLICIES)
+        raise ValueError(f"--policy {policy}: no such file: name one written by `cenas policy train`, or {shipped}")
 
 
 def _show(command: PolicyShow) -> int:

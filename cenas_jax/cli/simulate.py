@@ -28,8 +28,8 @@ class Simulate:
     vanilla: all evaluate, nothing is screened. fixed-V: V evaluate. heuristic: the cleaner the grid within its window,
     the more evaluate. threshold: all but one evaluate on a clean grid, one on a dirty one. one-shot: all sample,
     and the best are evaluated at the end. yesterday-greedy, forecast-greedy: what is left of the carbon limit is spent
-    in the cheapest hours ahead, as yesterday had them or as --forecast has them. ce-nas: learned by
-    PPO on other benchmarks and hours; or name a file that cenas policy train wrote.
+    in the cheapest hours ahead, as yesterday had them or as --forecast has them. ce-nas,
+    ce-nas-continuous: learned by PPO on other benchmarks and hours; or name a file that cenas policy train wrote.
     """
 
     options: Annotated[SimulateConfig, tyro.conf.arg(name="")] = field(default_factory=SimulateConfig)

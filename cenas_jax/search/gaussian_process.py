@@ -56,7 +56,7 @@ class Correction(NamedTuple):
     estimate_scale: Float[Array, " m"]  # root of the relevance, over the standard deviation
     told: Bool[Array, ""]  # enough rows had an estimate of the objective itself
     exact: Bool[Array, ""]
-    """Every known estimate of the objective is its target (a cost from a table), and needs no correction."""
+    """Every known estimate of the objective is its target (a cost from a table): there is nothing to correct."""
 
 
 def features_of(space: SearchSpace) -> Callable[[Int[Array, "n d"]], Float[Array, "n f"]]:
@@ -146,7 +146,7 @@ def fit_correction(
         length, relevance = (menu[best // len(NOISES)] for menu in kernels)
         return length, noises[best % len(NOISES)], relevance
 
-    # A cost from a table needs no correction, and no choice; in most batches of searches the cost is exact in all.
+    # A cost from a table needs no correction; in most batches of searches the cost is exact in all.
     needed = shared_maximum((~exact).astype(jnp.int32)) > 0
     first = lengths[0], noises[0], relevances[0]
     chosen = jax.lax.cond(needed, choose, lambda: first)
@@ -161,7 +161,7 @@ def fit_correction(
         return jnp.pad(solved, (0, y.shape[0] - size))
 
     last = jnp.max(jnp.where(valid, jnp.arange(y.shape[0]) + 1, 0), initial=0)
-    solved = at_smallest_size(last, y.shape[0], solve)
+    solved = jax.lax.cond(needed, lambda: at_smallest_size(last, y.shape[0], solve), lambda: jnp.zeros_like(y))
     return Correction(
         taught=valid,
         weights=solved,
@@ -190,30 +190,30 @@ def posterior_quantiles(
     """Quantiles of the noise-free target at the query architectures, in its unit, at each of the `levels`, in (0, 1).
 
     `features` are the rows of the fit, `query` the estimates of the query architectures, in the fit's columns. A NaN
-    estimate counts as an average one. Where the correction is `exact`, estimates that are known are the answer at every
-    level, and the median is where they are not. The median is 0 where nothing was learnt.
+    estimate counts as an average one. Where the correction is `exact`, the estimate is the answer at every level, also
+    where it is NaN. The median is 0 where nothing was learnt.
     """
-    e = _standardised(query, correction.estimate_mean, correction.estimate_scale)
     taught, rows, length = correction.taught, correction.estimates, correction.length
-    distance = _squared_distance(query_features, e, features, rows)
-    likeness = jnp.where(taught, jnp.exp(-distance / (2 * length**2)), 0)
-    centre = likeness @ correction.weights
 
-    def spread():
+    def learnt():
+        e = _standardised(query, correction.estimate_mean, correction.estimate_scale)
+        distance = _squared_distance(query_features, e, features, rows)
+        likeness = jnp.where(taught, jnp.exp(-distance / (2 * length**2)), 0)
         gram = _gram(_squared_distance(features, rows, features, rows), taught, length)
         factor = _factor(gram, taught, correction.noise)  # the fit's; to keep it would be capacity^2 numbers a search
         explained = jnp.square(jax.scipy.linalg.solve_triangular(factor, likeness.T, lower=True)).sum(axis=0)
-        return jnp.sqrt(correction.amplitude * jnp.maximum(1 - explained, 0))
+        centre = likeness @ correction.weights
+        deviation = jnp.sqrt(correction.amplitude * jnp.maximum(1 - explained, 0))
 
+        def quantile(z):
+            warped = correction.mean + correction.deviation * (centre + z * deviation)
+            return correction.best - correction.scale * jnp.expm1(-warped)
+
+        return jax.vmap(quantile)(jax.scipy.special.ndtri(jnp.asarray(levels)))
+
+    as_known = jnp.broadcast_to(query[:, 0], (len(levels), query.shape[0]))
     needed = shared_maximum((~correction.exact).astype(jnp.int32)) > 0
-    deviation = jnp.where(correction.exact, 0, jax.lax.cond(needed, spread, lambda: jnp.zeros_like(centre)))
-
-    def quantile(z):
-        warped = correction.mean + correction.deviation * (centre + z * deviation)
-        value = correction.best - correction.scale * jnp.expm1(-warped)
-        return jnp.where(correction.exact & ~jnp.isnan(query[:, 0]), query[:, 0], value)
-
-    return jax.vmap(quantile)(jax.scipy.special.ndtri(jnp.asarray(levels)))
+    return jnp.where(correction.exact, as_known, jax.lax.cond(needed, learnt, lambda: as_known))
 
 
 def _standardised(estimates, mean, scale):

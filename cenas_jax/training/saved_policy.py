@@ -11,9 +11,9 @@ from cenas_jax.allocation.agent import AgentConfig, AgentParams, agent
 from cenas_jax.nets import ActorCriticConfig
 from cenas_jax.training.saved import Kind, load_learnt, save_learnt
 
-SHIPPED = ("ce-nas",)
+SHIPPED = ("ce-nas", "ce-nas-continuous")
 """Names of the policies that ship with the package."""
-KIND = Kind("allocation policy", 2, "cenas policy train")
+KIND = Kind("allocation policy", 3, "cenas policy train")
 
 
 class LearnedPolicy(NamedTuple):

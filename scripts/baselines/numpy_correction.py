@@ -1,6 +1,6 @@
 """Corrected estimates and the greedy batch in NumPy and SciPy, by the rules of `cenas_jax.search.gaussian_process` and
-`cenas_jax.search.ranking`. Float64; only what is needed is computed: a process of exact costs is fitted only for an
-architecture without an estimate, and what cannot gain is left out of later picks.
+`cenas_jax.search.ranking`. Float64; only what is needed is computed: a process of exact costs is never fitted, and what
+cannot gain is left out of later picks.
 """
 
 import itertools
@@ -37,27 +37,24 @@ class Correction:
     def posterior_quantiles(self, features: np.ndarray, estimates: np.ndarray) -> np.ndarray:
         """`[levels, c]`, in the target's unit, of architectures `[c, f]` with estimates `[c, m]` (NaN: unknown)."""
         own = estimates[:, 0]
-        unknown, shape = np.isnan(own), (len(LEVELS), len(own))
-        if self.exact and not unknown.any():
+        shape = len(LEVELS), len(own)
+        if self.exact:
             return np.broadcast_to(own, shape)
         if not len(self.y):
             return np.zeros(shape)
         (length, relevance), weights, factor = self.fitted
         distance = _squared_distance(features, self._standardised(estimates), self.features, self.e, relevance)
         likeness = _kernel(distance, length)
-        deviations = np.zeros(shape)
-        if not self.exact:
-            explained = (solve_triangular(factor, likeness.T, lower=True, check_finite=False) ** 2).sum(axis=0)
-            amplitude = max(self.y @ weights / len(self.y), 1e-12)
-            deviations = ndtri(LEVELS)[:, None] * np.sqrt(amplitude * np.maximum(1 - explained, 0))
+        explained = (solve_triangular(factor, likeness.T, lower=True, check_finite=False) ** 2).sum(axis=0)
+        amplitude = max(self.y @ weights / len(self.y), 1e-12)
+        deviations = ndtri(LEVELS)[:, None] * np.sqrt(amplitude * np.maximum(1 - explained, 0))
         warped = self.mean + self.deviation * (likeness @ weights + deviations)
-        quantiles = self.best - self.scale * np.expm1(-warped)
-        return np.where(unknown, quantiles, own) if self.exact else quantiles
+        return self.best - self.scale * np.expm1(-warped)
 
     @cached_property
     def fitted(self) -> tuple[tuple[float, float], np.ndarray, np.ndarray]:
         """Length and relevance of the greatest evidence, the weights of the rows, and their Cholesky factor."""
-        length, relevance, noise = (LENGTHS[0], RELEVANCES[0], NOISES[0]) if self.exact else self._choose()
+        length, relevance, noise = self._choose()
         gram = _kernel(_squared_distance(self.features, self.e, self.features, self.e, relevance), length)
         return (length, relevance), *_solve(gram, noise, self.y)
 
