@@ -43,7 +43,7 @@ class PolicyOptions:
     """vanilla, fixed-V (V: 0 to slots), heuristic, threshold, one-shot, yesterday-greedy, forecast-greedy, ce-nas..."""
     threshold: float = 0.5
     """Policy threshold: evaluate below this relative intensity, 0 = lowest to 1 = highest of the window."""
-    diminishing: float = 0.3
+    diminishing: float = 1.0
     """Greedy policies: the v-th evaluation slot of an hour is worth v ** -diminishing of the first."""
     seeds: int = 8
     """Searches for each policy; all policies share the seeds."""

@@ -16,17 +16,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from cenas_jax.allocation.environment import Observation
-from cenas_jax.allocation.policies import DAY_H, Policy, greedy_slots
+from cenas_jax.allocation.policies import DAY_H, DIMINISHING, Policy, greedy_slots
 from cenas_jax.nets import ActorCriticConfig, actor_critic
 
 SMALLEST_SHARE, LARGEST_SHARE = 1e-3, 0.8
 """Bounds of the affordable share as an agent sees it; near 1 a logit would hold an untrained agent fast."""
 PLAN_BOUNDS = 0.02, 0.98
 """Bounds of a plan's share that a continuous action starts from."""
-GREEDY_PLANS = (1.0, 0.3, 0.0)
+GREEDY_PLANS = (DIMINISHING, 0.3, 0.0)
 """`diminishing` of the greedy plans an agent sees beside the heuristic's. A continuous action starts from the first."""
 PLANS = len(GREEDY_PLANS) + 1
-PLAN_WEIGHTS = (0.5, 0.25, 0.25)
+PLAN_WEIGHTS = (0.8, 0.1, 0.1)
 """How probable an untrained agent is to follow each of the greedy plans in an hour. What it tries are their answers:
 slots drawn around one plan would mostly be evaluations in hours that no plan would pay for."""
 PLAN_DISTANCE = 16.0

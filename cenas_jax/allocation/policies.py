@@ -60,8 +60,9 @@ def one_of(policies: Sequence[Policy]) -> Policy:
     return Policy(init, act)
 
 
-DIMINISHING = 0.3
-"""Of the greedy rules, by default: slots side by side evaluate what cannot learn from each other."""
+DIMINISHING = 1.0
+"""Of the greedy rules, by default: slots side by side evaluate what cannot learn from each other. Of 0.3, 0.7, 1.0 and
+1.4 the best on CIFAR-100 in windows before July 2021."""
 DAY_H = 24
 SUPERNET_RESERVE = 0.5
 """Of time and carbon: a greedy plan that has no more left does not wait for the supernet any longer."""

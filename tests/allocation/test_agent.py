@@ -64,7 +64,7 @@ def test_an_untrained_agent_follows_the_greedy_plan():
         seen_now = observe(jnp.float32(1.0), 3)._replace(
             relative_past=past, relative_intensity=jnp.float32(now), affordable_share=jnp.float32(share)
         )
-        params = plain_params("yesterday-greedy", 8, diminishing=0.3)
+        params = plain_params("yesterday-greedy", 8)
         greedy, _ = greedily(jax.random.key(0), params, seen_now)
         for action in actions:
             slots, _ = acts[action](None, untrained(action), seen_now)
