@@ -43,8 +43,8 @@ class PolicyOptions:
     """vanilla, fixed-V (V: 0 to slots), heuristic, threshold, one-shot, yesterday-greedy, forecast-greedy, ce-nas..."""
     threshold: float = 0.5
     """Policy threshold: evaluate below this relative intensity, 0 = lowest to 1 = highest of the window."""
-    diminishing: float = 1.0
-    """Greedy policies: the v-th evaluation slot of an hour is worth v ** -diminishing of the first."""
+    diminishing: float = 0.2
+    """Greedy policies: an evaluation slot is worth 1 - diminishing of the one before it in the hour; 0: as much."""
     seeds: int = 8
     """Searches for each policy; all policies share the seeds."""
     seed: int = 0
@@ -379,7 +379,7 @@ def _check_ranges(config: SimulateConfig) -> None:
             raise ValueError(f"--{name} {value}: give a whole number from 0 to {2**31 - 1}")
     if not 0 <= config.policies.threshold <= 1:
         raise ValueError(f"--threshold {config.policies.threshold}: a relative intensity lies in 0..1")
-    if not (math.isfinite(config.policies.diminishing) and config.policies.diminishing >= 0):
-        raise ValueError(f"--diminishing {config.policies.diminishing}: give a number from 0 on")
+    if not 0 <= config.policies.diminishing <= 1:
+        raise ValueError(f"--diminishing {config.policies.diminishing}: give a number from 0 to 1")
     if config.grid.max_gap_h < 0:
         raise ValueError(f"--max-gap-h {config.grid.max_gap_h}: give 0 hours or more")

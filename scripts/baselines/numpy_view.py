@@ -80,7 +80,7 @@ def greedy_slots(slots: int, diminishing: float, observation: Observation, later
     cost = np.maximum(observation.lowest_ratio[:, None] + relative * width[:, None], np.float32(1e-3))
     hours, most = relative.shape[1], max(slots - 1, 1)
     slot, screening = np.arange(1, most + 1, dtype=np.float32), observation.sampling_cost[:, None]
-    worth = slot ** np.float32(-diminishing)
+    worth = np.float32(1 - diminishing) ** (slot - 1)
     begin = np.cumsum(worth) / (slot + screening)  # [n, slots]
     work = np.where(slot <= 1 + np.argmax(begin, axis=1)[:, None], begin.max(axis=1)[:, None], worth)
     price = np.where(slot == 1, 1 + screening, np.float32(1))

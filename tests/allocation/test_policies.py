@@ -108,16 +108,16 @@ def test_greedy_spends_in_the_cheapest_hours(name):
 
 
 def test_greedy_begins_an_hour_with_more_slots_where_an_hours_screening_costs_more():
-    """Worth 1, .71, .58, .5, ... a slot. Work for the price of an hour's screening and v slots: 1, .85, .76, ... where
-    screening costs nothing, so an hour starts with one slot; .5, .569, .571, .56, ... where it costs one slot-hour, so
-    with three; .33, .43, .457, .464, .462, ... where it costs two, so with four.
+    """Worth 1, .7, .49, .343, ... a slot. Work for the price of an hour's screening and v slots: 1, .85, .73, ... where
+    screening costs nothing, so an hour starts with one slot; .5, .567, .548, ... where it costs one slot-hour, so with
+    two; .333, .425, .438, .422, ... where it costs two, so with three.
     """
-    for cost, slots in ((0.0, 1), (1.0, 3), (2.0, 4)):
-        assert greedy(now=1.0, later=[1.0] * 23, affordable_share=1 / 8, diminishing=0.5, sampling_cost=cost) == slots
+    for cost, slots in ((0.0, 1), (1.0, 2), (2.0, 3)):
+        assert greedy(now=1.0, later=[1.0] * 23, affordable_share=1 / 8, diminishing=0.3, sampling_cost=cost) == slots
     # No more than what is left pays for, screening and slots.
     for left, slots in ((2.9, 0), (3.0, 1), (3.9, 1), (4.0, 2)):
         share = left / 192
-        assert greedy(now=1.0, later=[1.0] * 23, affordable_share=share, diminishing=0.5, sampling_cost=2.0) == slots
+        assert greedy(now=1.0, later=[1.0] * 23, affordable_share=share, diminishing=0.3, sampling_cost=2.0) == slots
 
 
 def test_greedy_waits_for_cheap_hours_though_screening_costs_something():
@@ -153,11 +153,11 @@ def test_the_command_line_has_the_rules_own_default():
 
 
 def test_greedy_with_diminishing_work_spreads():
-    """Worth 1, 1/2, 1/3, ... a slot: 24 slot-hours over 24 equal hours are one each; a flat price alone takes all."""
-    assert greedy(now=1.0, later=[1.0] * 23, affordable_share=1 / 8, diminishing=1.0) == 1
+    """Worth 1, 1/2, 1/4, ... a slot: 24 slot-hours over 24 equal hours are one each; a flat price alone takes all."""
+    assert greedy(now=1.0, later=[1.0] * 23, affordable_share=1 / 8, diminishing=0.5) == 1
     assert greedy(now=1.0, later=[1.0] * 23, affordable_share=1 / 8) == 7
-    # At half the price the second slot is worth as much per carbon as the first elsewhere: ties go to the earlier hour.
-    assert greedy(now=0.5, later=[1.0] * 23, affordable_share=2 / 8, diminishing=1.0) == 4
+    # At half the price a slot is worth as much per carbon as the one before it elsewhere: ties go to the earlier hour.
+    assert greedy(now=0.5, later=[1.0] * 23, affordable_share=2 / 8, diminishing=0.5) == 4
 
 
 def test_rules_side_by_side_under_vmap():
@@ -182,7 +182,7 @@ def test_rules_side_by_side_under_vmap():
         ("fixed-x", {}, r"policy 'fixed-x' is unknown.*V = 0..8"),
         ("fixed-9", {}, r"V must be 0..8 evaluation slots, got 9"),
         ("fixed", {}, r"V must be 0..8 evaluation slots, got None"),
-        ("yesterday-greedy", {"diminishing": -1.0}, r"diminishing -1.0 must be 0 or more"),
+        ("yesterday-greedy", {"diminishing": -1.0}, r"diminishing -1.0 must lie in 0..1"),
         ("threshold", {"threshold": 1.2}, r"threshold 1.2 .* must lie in 0..1"),
         ("threshold", {"threshold": float("nan")}, r"threshold nan"),
         ("one-shot", {"reserve_share": -0.1}, r"reserve share -0.1 must lie in 0..1"),
