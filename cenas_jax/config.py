@@ -43,7 +43,7 @@ class PolicyOptions:
     """vanilla, fixed-V (V: 0 to slots), heuristic, threshold, one-shot, yesterday-greedy, forecast-greedy, ce-nas..."""
     threshold: float = 0.5
     """Policy threshold: evaluate below this relative intensity, 0 = lowest to 1 = highest of the window."""
-    diminishing: float = 0.2
+    diminishing: float = 0.5
     """Greedy policies: an evaluation slot is worth 1 - diminishing of the one before it in the hour; 0: as much."""
     seeds: int = 8
     """Searches for each policy; all policies share the seeds."""
@@ -175,7 +175,7 @@ class PolicyTrainOptions:
     """Episodes an update, side by side."""
     replicas: int = 4
     """Of these, episodes of the same task, which are compared with each other."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
     """At the start; it falls linearly to 0."""
     entropy: float = 1e-3
     """Weight of the entropy in the loss, at the start; it falls with the learning rate."""

@@ -23,7 +23,7 @@ SMALLEST_SHARE, LARGEST_SHARE = 1e-3, 0.8
 """Bounds of the affordable share as an agent sees it; near 1 a logit would hold an untrained agent fast."""
 PLAN_BOUNDS = 0.02, 0.98
 """Bounds of a plan's share that a continuous action starts from."""
-GREEDY_PLANS = (DIMINISHING, 0.0, 0.4)
+GREEDY_PLANS = (DIMINISHING, 0.2, 0.0)
 """`diminishing` of the greedy plans an agent sees beside the heuristic's. A continuous action starts from the first."""
 PLANS = len(GREEDY_PLANS) + 1
 PLAN_WEIGHTS = (0.8, 0.1, 0.1)

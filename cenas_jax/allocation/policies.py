@@ -59,7 +59,7 @@ def one_of(policies: Sequence[Policy]) -> Policy:
     return Policy(init, act)
 
 
-DIMINISHING = 0.2
+DIMINISHING = 0.5
 """Of the greedy rules, by default: slots side by side evaluate what cannot learn from each other."""
 DAY_H = 24
 SUPERNET_RESERVE = 0.5
