@@ -211,7 +211,8 @@ def posterior_quantiles(
 
         return jax.vmap(quantile)(jax.scipy.special.ndtri(jnp.asarray(levels)))
 
-    as_known = jnp.broadcast_to(query[:, 0], (len(levels), query.shape[0]))
+    own = query[:, 0].astype(correction.best.dtype)  # the target's
+    as_known = jnp.broadcast_to(own, (len(levels), *own.shape))
     needed = shared_maximum((~correction.exact).astype(jnp.int32)) > 0
     return jnp.where(correction.exact, as_known, jax.lax.cond(needed, learnt, lambda: as_known))
 
