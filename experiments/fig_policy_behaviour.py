@@ -4,7 +4,7 @@
 
 Expected time: about 4 minutes on 2 idle cores, most of it compilation. Expected figure: the heuristic has spent the
 limit after 12 hours; the greedy plan and CE-NAS, which hardly leaves it, screen at once and evaluate in the clean hours
-of every day with one or two slots, so that later evaluations learn from earlier ones.
+of every day with one slot, so that later evaluations learn from earlier ones.
 
 US-CAL-CISO from the paper's start hour, 80 h, 8 slots, 10 kg, preset `paper`, NAS-Bench-201 with HW-NAS-Bench, 8 seeds;
 forecasts by the shipped transformer, fitted on hours before July 2021. Writes results/fig_policy_behaviour.json (mean

@@ -5,7 +5,8 @@
 Expected time: 20 minutes on one core. Expected figures: against vanilla LaMOO as published CE-NAS needs 30.7 times less
 carbon (95 %: 22.6 to 38.9; reached in 30 of 30 windows), the plain greedy plan 31.4 times, the best of four fixed
 splits, `fixed-1`, 22.1; against vanilla LaMOO that knows isomorphs 14.8 times (12.5 to 17.2; 29 of 30), 15.2 and 11.0.
-Splits above 4 were not run. The policy and the plan (`diminishing` .3, by another rule) are those shipped before. Writes results/table_carbon_to_reach.json.
+Splits above 4 were not run. The policy and the plan (of `diminishing` .3, a power then) are those shipped before.
+Writes results/table_carbon_to_reach.json.
 
 The windows, the benchmark and the seeds are those of CISO in table5_carbon_limits.py, with its preset `paper`. Vanilla
 LaMOO evaluates without a carbon limit on all 8 slots for 80 h, as published (it knows no isomorphs), and with
