@@ -135,7 +135,7 @@ def compare_with_bar(progress: Progress, what: str, of: Problem) -> Outcomes:
 
 
 def of_grid(grid: str, power: Any, test: tuple[str, ...], run, rivals: dict | None = None) -> dict:
-    """The document of a grid and accounting. `rivals`: an earlier one, of which only what CE-NAS did is found anew."""
+    """The document of a grid and accounting. `rivals`: an earlier one, of which only `AGAIN` is found anew."""
     names = POLICIES if rivals is None else AGAIN
     main = problem(grid, power, test, names)
     found = run(f"{grid}, {power}", main)
@@ -292,7 +292,7 @@ def main() -> None:
         "table5_carbon_limits.json",
         grids=dict(nargs="+", choices=GRIDS, default=list(GRIDS)),
         powers=dict(nargs="+", choices=("paper", "measured"), default=["paper", "measured"]),
-        again=dict(action="store_true", help="only CE-NAS, by a new policy, beside the rivals that --out holds"),
+        again=dict(action="store_true", help="only CE-NAS and its plans anew, beside the rivals that --out holds"),
     )
     keep_compiled_programs()
     console = Console()
