@@ -151,8 +151,8 @@ def of_grid(grid: str, power: Any, test: tuple[str, ...], run, rivals: dict | No
         rows, forecasts = cell["policies"], cell["forecasts"]
         decided = (cell["best_fixed_before"], *LEARNED)
         of = problem(grid, power, test, decided, limits=(limit_g,), seeds=DECIDING_SEEDS)
-        each = run(f"{limit_g:.0f} g, {' and '.join(decided)}", of)
-        best_fixed, ce_nas = row(each, 0, 0), row(each, 0, 1)
+        deciding = run(f"{limit_g:.0f} g, {' and '.join(decided)}", of)
+        best_fixed, ce_nas = row(deciding, 0, 0), row(deciding, 0, 1)
         vanilla = ledger_of(found, i, names.index("vanilla"))
         for place, name in enumerate(names):
             saved = savings(ledger_of(found, i, place), vanilla)

@@ -45,7 +45,7 @@ def stop_time_s(
     power_w = jnp.where(working, busy_power_w[None, :], idle_power_w[None, :]).sum(axis=1)
     used_kwh = jnp.cumsum(power_w * (ends_s - starts_s)) / 3.6e6
     left_kwh = energy_left_kwh - jnp.concatenate([jnp.zeros(1, ends_s.dtype), used_kwh[:-1]])
-    affordable_s = jnp.where(power_w > 0, left_kwh * 3.6e6 / jnp.maximum(power_w, 1e-30), jnp.inf)
+    affordable_s = jnp.where(power_w > 0, left_kwh * 3.6e6 / jnp.where(power_w > 0, power_w, 1), jnp.inf)
     cut = (left_kwh < 0) | (affordable_s < ends_s - starts_s)
     first = jnp.argmax(cut)
     stop_s = jnp.clip(starts_s[first] + jnp.maximum(affordable_s[first], 0), 0, ends_s[first])

@@ -13,7 +13,6 @@ and 5.4.1). Accuracies crowd below a ceiling and have a long tail of failures, s
 they are, a linear term in the estimate, a second length for it, clipped targets.
 """
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -148,9 +147,7 @@ def fit_correction(
 
     # A cost from a table needs no correction; in most batches of searches the cost is exact in all.
     needed = shared_maximum((~exact).astype(jnp.int32)) > 0
-    first = lengths[0], noises[0], relevances[0]
-    chosen = jax.lax.cond(needed, choose, lambda: first)
-    length, noise, relevance = jax.tree.map(functools.partial(jnp.where, exact), first, chosen)
+    length, noise, relevance = jax.lax.cond(needed, choose, lambda: (lengths[0], noises[0], relevances[0]))
     scales = jnp.where(jnp.arange(estimates.shape[1]) == 0, 1.0, jnp.sqrt(relevance)) / estimate_deviation
     e = jnp.where(known, _standardised(estimates, estimate_mean, scales), 0)
 
