@@ -117,10 +117,11 @@ def greedy_slots(
 
     One slot for one hour does `(1 - diminishing) ** (v - 1)` of work as the hour's v-th slot, and costs the hour's
     intensity. Steps are taken by work per carbon, as long as the budget lasts (CarbonScaler, Hanafy et al. 2023); hours
-    beyond the known ones are taken to be like them. Two things are ours. What an hour evaluates has to be screened before, which
-    costs the same for one slot and for many: an hour begins with as many slots as do the most work for their price, and
-    its first slot pays for the screening. And what was not screened is not worth evaluating: where there are two slots,
-    one always samples, and until the supernet is trained all do, for at most half of the time and the carbon.
+    beyond the known ones are taken to be like them. Two things are ours. What an hour evaluates has to be screened
+    before, which costs the same for one slot and for many: an hour begins with as many slots as do the most work for
+    their price, and its first slot pays for the screening. And what was not screened is not worth evaluating: where
+    there are two slots, one always samples, and until the supernet is trained all do, for at most half of the time and
+    the carbon.
 
     Args:
         later: relative intensity of the hours after the present one.
