@@ -67,7 +67,9 @@ LEARNED = ("ce-nas",)
 AGAIN = ("vanilla", "yesterday-greedy", "forecast-greedy", *LEARNED)
 """What a new policy is compared with anew: savings are against vanilla, hour by hour, and it starts from the greedy."""
 POLICIES = (*FIXED, "threshold", "heuristic", "one-shot", *AGAIN)
-BEST_FIXED = "best fixed split before"
+RIVALS = (*FIXED, "threshold", "heuristic", "one-shot", "vanilla")
+CLEAR = 0.01
+"""Rivals that CE-NAS is not ahead of at this p are run with more seeds."""
 FORECASTS = ("persistence", "yesterday", "transformer", "perfect")
 SHOWN = (
     "vanilla LaMOO as published",
@@ -149,10 +151,6 @@ def of_grid(grid: str, power: Any, test: tuple[str, ...], run, rivals: dict | No
     for i, limit_g in enumerate(LIMITS_G):
         cell = kept[f"{limit_g:.0f}"]
         rows, forecasts = cell["policies"], cell["forecasts"]
-        decided = (cell["best_fixed_before"], *LEARNED)
-        of = problem(grid, power, test, decided, limits=(limit_g,), seeds=DECIDING_SEEDS)
-        deciding = run(f"{limit_g:.0f} g, {' and '.join(decided)}", of)
-        best_fixed, ce_nas = row(deciding, 0, 0), row(deciding, 0, 1)
         vanilla = ledger_of(found, i, names.index("vanilla"))
         for place, name in enumerate(names):
             saved = savings(ledger_of(found, i, place), vanilla)
@@ -160,11 +158,9 @@ def of_grid(grid: str, power: Any, test: tuple[str, ...], run, rivals: dict | No
             rows[name] = {**row(found, i, place), "saved_against_vanilla_g": terms}
         for forecast, each in by_forecast.items():
             forecasts[forecast] = {name: row(each, i, place) for place, name in enumerate(LEARNED)}
+        pair(rows)
+        cell["more_seeds"] = decide(grid, power, test, run, limit_g, cell)
         means = {name: np.array(each["window_means"])[:, None] for name, each in rows.items()}
-        for name, each in rows.items():
-            each["ce_nas_less_this"] = paired(means["ce-nas"], means[name])
-        difference = paired(*(np.array(each["window_means"])[:, None] for each in (ce_nas, best_fixed)))
-        cell["more_seeds"] = {"ce-nas": ce_nas, BEST_FIXED: {**best_fixed, "ce_nas_less_this": difference}}
         reached = means["ce-nas"][:, 0] / np.array(cell["clairvoyant_at_mean_gain_window_means"])
         cells[f"{limit_g:.0f}"] = {**cell, "ce_nas_share_of_clairvoyant": round(float(reached.mean()), 5)}
     return {"test_starts": test, "limits": cells}
@@ -192,6 +188,27 @@ def cells_of_rivals(grid: str, power: Any, test: tuple[str, ...], run, main: Pro
         }
         for i, limit_g in enumerate(LIMITS_G)
     }
+
+
+def decide(grid: str, power: Any, test: tuple[str, ...], run, limit_g: float, cell: dict) -> dict[str, dict]:
+    """Rows with more seeds: of the best fixed split, of what CE-NAS is not clearly ahead of, and of CE-NAS."""
+    close = [name for name in RIVALS if not clearly_behind(cell["policies"][name]["ce_nas_less_this"])]
+    names = (*dict.fromkeys([cell["best_fixed_before"], *close]), *LEARNED)
+    of = problem(grid, power, test, names, limits=(limit_g,), seeds=DECIDING_SEEDS)
+    found = run(f"{limit_g:.0f} g, {len(names)} policies with {DECIDING_SEEDS} seeds", of)
+    return pair({name: row(found, 0, place) for place, name in enumerate(names)})
+
+
+def pair(rows: dict[str, dict]) -> dict[str, dict]:
+    """The rows, each with what CE-NAS is ahead of it."""
+    means = {name: np.array(each["window_means"])[:, None] for name, each in rows.items()}
+    for name, each in rows.items():
+        each["ce_nas_less_this"] = paired(means["ce-nas"], means[name])
+    return rows
+
+
+def clearly_behind(ce_nas_less_this: dict) -> bool:
+    return ce_nas_less_this["mean"] > 0 and ce_nas_less_this["p"] < CLEAR
 
 
 def ledger_of(found: Outcomes, limit: int, policy: int) -> Ledger:
@@ -351,12 +368,13 @@ def show(console: Console, grid: str, power: str, found: dict) -> None:
             mark = "*" if name == cell["best_fixed_before"] else ""
             line.append(f"{each['hypervolume_share'][0]:.4f}{mark} p {each['ce_nas_less_this']['p']:.1g}")
         table.add_row(name, *line)
-    for name in (BEST_FIXED, "ce-nas"):
-        each = [cell["more_seeds"][name] for cell in cells]
-        shares = [f"{row['hypervolume_share'][0]:.5f}" for row in each]
-        if name == BEST_FIXED:
-            shares = [f"{share} p {row['ce_nas_less_this']['p']:.1g}" for share, row in zip(shares, each, strict=True)]
-        table.add_row(f"{name}, {DECIDING_SEEDS} seeds", *shares)
+    for name in dict.fromkeys(name for cell in cells for name in cell["more_seeds"]):
+        line = []
+        for cell in cells:
+            each, mark = cell["more_seeds"].get(name), "*" if name == cell["best_fixed_before"] else ""
+            share = each and f"{each['hypervolume_share'][0]:.5f}{mark} p {each['ce_nas_less_this']['p']:.1g}"
+            line.append(share or "")
+        table.add_row(f"{name}, {DECIDING_SEEDS} seeds", *line)
     table.add_row("clairvoyant, mean gain", *(f"{cell['clairvoyant_at_mean_gain']:.4f}" for cell in cells))
     console.print(table)
     ahead = Table("forecast", *(f"{float(limit) / 1000:g} kg" for limit in found["limits"]), title="ce-nas by forecast")
