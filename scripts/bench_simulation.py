@@ -34,15 +34,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from baselines.numpy_lamoo import RegionScorer
-from baselines.numpy_search import (
-    Problem,
-    SearchConfig,
-    SearchTask,
-    region,
-    region_batch,
-    search_batch,
-    worker_pool,
-)
+from baselines.numpy_pool import SearchTask, region_batch, search_batch, worker_pool
+from baselines.numpy_search import Problem, SearchConfig, region
 from baselines.numpy_search import search as numpy_search
 from measuring import CORES, machine, median_s
 from rich.console import Console
